@@ -1,0 +1,17 @@
+"""What holds for every test: one thread, no screen, no luck."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or numba is imported
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The same examples on every machine; a slow machine is no reason to fail.
+settings.register_profile(
+    "simnet", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("simnet")
