@@ -59,7 +59,15 @@ _KIND = {
     "flop/s": "a speed of arithmetic",
     "fraction": "a fraction",
 }
-_HABITS = {"bps": "bit/s", "Bps": "B/s", "FLOPS": "FLOP/s", "flops": "flop/s", "sec": "s", "seconds": "s", "second": "s"}
+_HABITS = {
+    "bps": "bit/s",
+    "Bps": "B/s",
+    "FLOPS": "FLOP/s",
+    "flops": "flop/s",
+    "sec": "s",
+    "seconds": "s",
+    "second": "s",
+}
 _TEXT = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?inf)\s*(.*?)\s*")
 
 

@@ -8,10 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or numba is import
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, settings
 
 # The same examples on every machine; a slow machine is no reason to fail.
-settings.register_profile(
-    "simnet", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("simnet", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("simnet")
