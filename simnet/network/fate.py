@@ -1,0 +1,121 @@
+"""What becomes of messages: how many packets are lost, sent again, and whether a message gets through.
+
+A fate is a pure function of (seed, purpose, occurrence, edge), drawn for a whole set of edges at once, so every tier
+sees the same. Lost packets are binomial; Bin(m, p) is the sum of Bin(2^j, p) over the binary digits j of m, each by
+inversion of a table built from + - * / alone, so a draw does not depend on the processor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from simnet import streams
+from simnet.network.network import EdgeSet, Network
+
+_STRIDE = 64  # counters set aside for one binomial draw: one per binary digit
+
+
+@dataclass
+class Fate:
+    """What becomes of one message on each edge of a set.
+
+    `again_E` packets sent again by the source, `attempts_E` rounds of sending, `delivered_E` whether the message got
+    through; `hop_packets_H` packets that entered each hop, all attempts together.
+    """
+
+    packets_E: np.ndarray
+    again_E: np.ndarray
+    attempts_E: np.ndarray
+    delivered_E: np.ndarray
+    hop_packets_H: np.ndarray
+
+
+@lru_cache(maxsize=4096)
+def _binomial_table(j: int, p: float) -> tuple[int, np.ndarray]:
+    """First value and cumulative probabilities of Bin(2^j, p), by the recurrence from its mode."""
+    m = 1 << j
+    mode = min(m, int((m + 1) * p))
+    spread = int(12 * (m * p * (1 - p)) ** 0.5) + 40
+    low, high = max(0, mode - spread), min(m, mode + spread)
+    up = np.arange(mode, high, dtype=np.float64)
+    down = np.arange(mode, low, -1, dtype=np.float64)
+    odds = p / (1.0 - p)
+    above = np.cumprod((m - up) / (up + 1.0) * odds)
+    below = np.cumprod(down / (m - down + 1.0) / odds)
+    cdf = np.cumsum(np.concatenate((below[::-1], [1.0], above)))
+    return low, cdf / cdf[-1]
+
+
+def binomial(m_E: np.ndarray, p_E: np.ndarray, keys_E: np.ndarray, draw: int) -> np.ndarray:
+    """Binomial(m, p) for each entry, from counters draw*64 .. draw*64 + 63 under its key; int64."""
+    total = np.zeros(len(m_E), dtype=np.int64)
+    live = np.flatnonzero((m_E > 0) & (p_E > 0))
+    total[live[p_E[live] >= 1.0]] = m_E[live[p_E[live] >= 1.0]]
+    live = live[p_E[live] < 1.0]
+    for p in np.unique(p_E[live]):
+        of_p = live[p_E[live] == p]
+        for j in range(int(m_E[of_p].max()).bit_length()):
+            at = of_p[(m_E[of_p] >> j) & 1 == 1]
+            if len(at):
+                low, cdf = _binomial_table(j, float(p))
+                u = streams.uniform(keys_E[at], 1, start=draw * _STRIDE + j)[:, 0]
+                total[at] += low + np.searchsorted(cdf, u, side="right")
+    return total
+
+
+class Fates:
+    """Draws the fates of messages for one run."""
+
+    def __init__(self, network: Network, seed: int) -> None:
+        self.network, self.seed = network, seed
+
+    def of(self, purpose: str, occurrence: int, edges: EdgeSet, payload_bytes: int) -> Fate | None:
+        """The fate of one message of that size on every edge; None where nothing can be lost."""
+        if not edges.lossy:
+            return None
+        base = streams.key(self.seed, purpose, occurrence)
+        packets = np.full(edges.size, self.network.packets(payload_bytes), dtype=np.int64)
+        if self.network.policy == "symmetric" and purpose == "loss":
+            return self._symmetric(base, edges, packets)
+        keys = streams.keys(base, edges.source << np.int64(32) | edges.target)
+        return self._sequential(keys, edges, packets, again=self.network.policy == "retry" or purpose != "loss")
+
+    def _sequential(self, keys: np.ndarray, edges: EdgeSet, packets: np.ndarray, again: bool) -> Fate:
+        """Packets go hop by hop; with `again`, what was lost on the way is sent again until all are through."""
+        hops_E = np.diff(edges.hop_ptr)
+        longest = int(hops_E.max(initial=0))
+        hop_packets = np.zeros(len(edges.hops_H), dtype=np.int64)
+        remaining, attempts = packets.copy(), np.zeros(edges.size, dtype=np.int64)
+        sent_again = np.zeros(edges.size, dtype=np.int64)
+        attempt = 0
+        while True:
+            attempts += remaining > 0
+            if attempt:
+                sent_again += remaining
+            travelling, lost = remaining.copy(), np.zeros_like(remaining)
+            for h in range(longest):
+                at = np.flatnonzero((hops_E > h) & (travelling > 0))
+                hop = edges.hop_ptr[at] + h
+                hop_packets[hop] += travelling[at]
+                gone = binomial(travelling[at], edges.loss_H[hop], keys[at], attempt * longest + h)
+                travelling[at] -= gone
+                lost[at] += gone
+            if not again:
+                return Fate(packets, sent_again, attempts, lost == 0, hop_packets)
+            if not lost.any():
+                return Fate(packets, sent_again, attempts, np.ones(edges.size, bool), hop_packets)
+            remaining, attempt = lost, attempt + 1
+
+    def _symmetric(self, base: int, edges: EdgeSet, packets: np.ndarray) -> Fate:
+        """One draw for both directions of an edge, with the larger loss of the two."""
+        low, high = np.minimum(edges.source, edges.target), np.maximum(edges.source, edges.target)
+        keys = streams.keys(base, low << np.int64(32) | high)
+        through = np.multiply.reduceat(1.0 - edges.loss_H, edges.hop_ptr[:-1])
+        loss = np.maximum(1.0 - through, (1.0 - through)[edges.reverse_E])
+        delivered = binomial(packets, loss, keys, 0) == 0
+        hop_packets = np.repeat(packets, np.diff(edges.hop_ptr))
+        none = np.zeros(edges.size, dtype=np.int64)
+        return Fate(packets, none, none + 1, delivered, hop_packets)

@@ -1,0 +1,102 @@
+"""Every byte on every link, by kind, and totals by round.
+
+Kinds: payload, indices, headers, retransmissions, acknowledgements. `wire_bytes` is their sum; a round's messages
+count once at their sender, its bytes on every link that they cross.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.network.fate import Fate
+from simnet.network.network import EdgeSet, Network
+
+KINDS = ("payload", "index", "header", "retransmitted", "acknowledgement")
+
+
+class Ledger:
+    """Byte counts of one run."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._messages = np.zeros(network.links, dtype=np.int64)
+        self._lost = np.zeros(network.links, dtype=np.int64)
+        self._bytes = np.zeros((len(KINDS), network.links), dtype=np.int64)
+        self._whole: dict[tuple[EdgeSet, int], int] = {}  # lossless exchanges with every sender: only counted
+        self.round_bytes: list[int] = []
+        self.round_messages: list[int] = []
+        self.nominal_bits = 0
+        self.lost_messages = 0
+
+    def add(
+        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None = None, active_E: np.ndarray | None = None
+    ) -> None:
+        """Enter one message of `payload` bytes (headers apart) on each active edge of the set."""
+        header = self.network.header_bytes
+        size = payload + header
+        count = edges.size if active_E is None else int(np.count_nonzero(active_E))
+        if fate is None and active_E is None:
+            total = len(edges.hops_H) * size
+            self._whole[edges, payload] = self._whole.get((edges, payload), 0) + 1
+        else:
+            total = self._enter(edges, payload, header, fate, active_E)
+        self._round(round, total, count)
+        self.nominal_bits += 8 * payload * count
+
+    def _enter(self, edges: EdgeSet, payload: int, header: int, fate: Fate | None, active_E: np.ndarray | None) -> int:
+        hops, per_edge = edges.hops_H, np.diff(edges.hop_ptr)
+        on = np.ones(len(hops), bool) if active_E is None else np.repeat(active_E, per_edge)
+        size = payload + header
+        extra = np.zeros(len(hops), dtype=np.int64)
+        reached = on
+        if fate is not None:
+            packets_H = np.repeat(fate.packets_E, per_edge)
+            packet_bytes = -(-size // np.maximum(packets_H, 1))
+            again = fate.hop_packets_H - packets_H
+            reached = on & (fate.hop_packets_H > 0)
+            extra = np.where(reached, np.maximum(again, 0) * packet_bytes, 0)
+            missing = np.where(reached, np.minimum(again, 0) * packet_bytes, 0)  # lost on an earlier hop
+            lost_E = ~fate.delivered_E if active_E is None else ~fate.delivered_E & active_E
+            self.lost_messages += int(np.count_nonzero(lost_E))
+            np.add.at(self._lost, hops, np.repeat(lost_E, per_edge) & reached)
+            np.add.at(self._bytes[0], hops, np.maximum(missing, -payload * reached))
+        np.add.at(self._messages, hops, reached)
+        np.add.at(self._bytes[0], hops, payload * reached)
+        np.add.at(self._bytes[2], hops, header * reached)
+        np.add.at(self._bytes[3], hops, extra)
+        carried = int(size * np.count_nonzero(reached) + extra.sum())
+        if fate is not None:
+            carried += int(np.maximum(missing, -payload * reached).sum())
+        return carried
+
+    def _round(self, round: int, total: int, count: int) -> None:
+        while len(self.round_bytes) <= round:
+            self.round_bytes.append(0)
+            self.round_messages.append(0)
+        self.round_bytes[round] += total
+        self.round_messages[round] += count
+
+    @property
+    def wire_bytes(self) -> int:
+        return sum(self.round_bytes)
+
+    @property
+    def messages(self) -> int:
+        return sum(self.round_messages)
+
+    def by_link(self) -> dict[str, np.ndarray]:
+        """Columns over the directed links: messages, lost messages, and bytes by kind."""
+        messages, kinds = self._messages.copy(), self._bytes.copy()
+        for (edges, payload), times in self._whole.items():
+            on_link = np.bincount(edges.hops_H, minlength=self.network.links) * times
+            messages += on_link
+            kinds[0] += on_link * payload
+            kinds[2] += on_link * self.network.header_bytes
+        columns = {"messages": messages, "lost_messages": self._lost.copy()}
+        columns |= {f"{kind}_bytes": row for kind, row in zip(KINDS, kinds, strict=True)}
+        return columns | {"wire_bytes": kinds.sum(axis=0)}
+
+    def by_kind(self) -> dict[str, int]:
+        """Bytes by kind, over all links."""
+        columns = self.by_link()
+        return {kind: int(columns[f"{kind}_bytes"].sum()) for kind in KINDS}

@@ -1,0 +1,226 @@
+"""The network as arrays: hosts, directed links, routes, and sets of edges over which messages travel together.
+
+Legend: n hosts, L directed links of the underlay, E edges of one set (source host -> target host), H hops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from simnet.errors import ScenarioError, TopologyError
+from simnet.network.routes import shortest_path_tree
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """What one directed link can do: bytes per second, seconds, and the probability that a packet is lost."""
+
+    bandwidth_bytes_per_s: float = 12.5e6
+    latency_s: float = 1e-3
+    loss: float = 0.0
+
+
+_ATTRIBUTES = {"bandwidth": "bandwidth_bytes_per_s", "latency": "latency_s", "loss": "loss"}
+
+
+class EdgeSet:
+    """Edges (source host -> target host) used by one exchange, in the canonical order (target, source).
+
+    `latency_E` adds over the route, `seconds_per_byte_E` is that of its slowest link. `port_E` numbers the queue that
+    a message waits in at its sender: the host (`ports: serial`) or the first link (`parallel`). `hops_H` are the links
+    of all routes one after another, `hop_ptr` where each begins.
+    """
+
+    def __init__(self, network: Network, source: np.ndarray, target: np.ndarray) -> None:
+        order = np.lexsort((source, target))
+        self.n = network.n
+        self.source, self.target = source[order].astype(np.int64), target[order].astype(np.int64)
+        self.size = len(order)
+        self.in_ptr = np.searchsorted(self.target, np.arange(self.n + 1))
+        self.receivers = np.flatnonzero(np.diff(self.in_ptr))  # hosts that wait for something
+        self.in_starts = self.in_ptr[self.receivers]
+        self.all_receive = len(self.receivers) == self.n
+        self._route(network)
+        by_port = np.lexsort((self.target, self.port_E))
+        self.by_port = by_port
+        ports, starts = np.unique(self.port_E[by_port], return_index=True)
+        self.ports, self.port_starts = ports, starts  # the queues in use, and where each begins in `by_port`
+        self.port_host = self.source[by_port[starts]] if self.size else np.zeros(0, np.int64)
+        port_rank = np.empty(self.size, np.int64)
+        port_rank[by_port] = np.repeat(np.arange(len(ports)), np.diff(np.append(starts, self.size)))
+        self.port_rank_E = port_rank
+        self.cumulative_E = self.queue_sums(self.seconds_per_byte_E)  # seconds per byte up to and with this message
+        self.total_P = np.add.reduceat(self.seconds_per_byte_E[by_port], starts) if self.size else np.zeros(0)
+        self._out: list[list[int]] | None = None
+        self._reverse: np.ndarray | None = None
+
+    def _route(self, network: Network) -> None:
+        direct = network.link_between(self.source, self.target)
+        if (direct >= 0).all():
+            self.hops_H, self.hop_ptr = direct, np.arange(self.size + 1)
+        else:
+            paths = [
+                [int(link)] if link >= 0 else network.route(int(s), int(t))
+                for s, t, link in zip(self.source, self.target, direct, strict=True)
+            ]
+            self.hops_H = np.array([link for path in paths for link in path], dtype=np.int64)
+            self.hop_ptr = np.concatenate(([0], np.cumsum([len(path) for path in paths])))
+        self.one_hop = len(self.hops_H) == self.size
+        starts = self.hop_ptr[:-1]
+        if self.size:
+            self.latency_E = np.add.reduceat(network.latency_s[self.hops_H], starts)
+            self.seconds_per_byte_E = np.maximum.reduceat(1.0 / network.bandwidth_bytes_per_s[self.hops_H], starts)
+            self.lossy = bool((network.loss[self.hops_H] > 0).any())
+            self.port_E = self.source if network.ports == "serial" else self.hops_H[starts]
+        else:
+            self.latency_E = self.seconds_per_byte_E = np.zeros(0)
+            self.lossy, self.port_E = False, np.zeros(0, np.int64)
+        self.loss_H = network.loss[self.hops_H]
+
+    def queue_sums(self, per_edge: np.ndarray) -> np.ndarray:
+        """For each edge, the sum of `per_edge` over the messages up to and with its own in its sender's queue."""
+        if not self.size:
+            return np.zeros(0)
+        ordered = per_edge[self.by_port]
+        sums = np.cumsum(ordered)
+        before = np.repeat(sums[self.port_starts] - ordered[self.port_starts], self._port_sizes())
+        out = np.empty_like(sums)
+        out[self.by_port] = sums - before
+        return out
+
+    def _port_sizes(self) -> np.ndarray:
+        return np.diff(np.append(self.port_starts, self.size))
+
+    @property
+    def out_edges(self) -> list[list[int]]:
+        """The edges leaving each host, in the order in which its ports send them (targets ascending)."""
+        if self._out is None:
+            self._out = [[] for _ in range(self.n)]
+            sources = self.source.tolist()
+            for e in np.lexsort((self.target, self.source)).tolist():
+                self._out[sources[e]].append(e)
+        return self._out
+
+    @property
+    def reverse_E(self) -> np.ndarray:
+        """The number of the edge that runs the other way, or -1."""
+        if self._reverse is None:
+            code = self.target * self.n + self.source  # ascending, by the canonical order
+            wanted = self.source * self.n + self.target
+            at = np.searchsorted(code, wanted)
+            found = code[np.minimum(at, self.size - 1)] == wanted if self.size else np.zeros(0, bool)
+            self._reverse = np.where(found, at, -1)
+        return self._reverse
+
+
+@dataclass
+class Network:
+    """Hosts 0 .. n-1 and directed links; one per run."""
+
+    hosts: list[Any]  # names of the hosts in the underlay graph
+    node_names: list[Any]  # hosts first, then routers
+    link_source: np.ndarray
+    link_target: np.ndarray
+    latency_s: np.ndarray
+    bandwidth_bytes_per_s: np.ndarray
+    loss: np.ndarray
+    ports: str = "serial"
+    receive_ports: str = "parallel"
+    policy: str = "retry"
+    loss_unit: str = "packet"
+    wire_bytes_per_number: int = 4
+    header_bytes: int = 0
+    _trees: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def n(self) -> int:
+        return len(self.hosts)
+
+    @property
+    def links(self) -> int:
+        """Directed links."""
+        return len(self.link_source)
+
+    @classmethod
+    def build(
+        cls,
+        graph: nx.Graph,
+        link: LinkSpec | None = None,
+        overrides: Mapping[tuple[Any, Any], Mapping[str, float]] | None = None,
+        **options: Any,
+    ) -> Network:
+        """The network over `graph`: an undirected edge is two links; edge attributes `bandwidth`, `latency`, `loss`
+        (bytes/s, s, probability) override `link`, and `overrides` override both. A node with a true attribute
+        `router` forwards only.
+        """
+        link = link or LinkSpec()
+        hosts = [v for v, data in graph.nodes(data=True) if not data.get("router")]
+        names = hosts + [v for v, data in graph.nodes(data=True) if data.get("router")]
+        if not hosts:
+            raise TopologyError("the network has no hosts; give at least one node that is no router")
+        number = {v: i for i, v in enumerate(names)}
+        overrides = overrides or {}
+        rows = []
+        for a, b, data in graph.edges(data=True):
+            if a == b:
+                continue
+            for s, t in ((a, b),) if graph.is_directed() else ((a, b), (b, a)):
+                given = {**{k: data[k] for k in _ATTRIBUTES if k in data}, **overrides.get((s, t), {})}
+                spec = [float(given.get(k, getattr(link, long))) for k, long in _ATTRIBUTES.items()]
+                rows.append((number[s], number[t], *spec))
+        for s, t in overrides:
+            if not graph.has_edge(s, t):
+                raise ScenarioError(f"there is no link {s} -> {t} in the network's graph", field="network.links")
+        rows.sort()
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
+        if (table[:, 2] <= 0).any():
+            raise ScenarioError("every link needs a bandwidth above 0", field="network.link.bandwidth")
+        policy = options.get("policy", "retry")
+        if policy == "retry" and (table[:, 4] >= 1).any():
+            raise ScenarioError("a link that loses every packet never delivers under policy retry: choose a loss "
+                                "below 1, or policy drop", field="network.link.loss", value=1.0)  # fmt: skip
+        return cls(
+            hosts, names, table[:, 0].astype(np.int64), table[:, 1].astype(np.int64),
+            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), **options,
+        )  # fmt: skip
+
+    def link_between(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """The direct link of each pair of hosts, or -1."""
+        if not self.links or not len(source):
+            return np.full(len(source), -1)
+        total = len(self.node_names)
+        codes = self.link_source * total + self.link_target  # ascending: the rows are sorted
+        wanted = source * total + target
+        at = np.minimum(np.searchsorted(codes, wanted), self.links - 1)
+        return np.where(codes[at] == wanted, at, -1)
+
+    def route(self, source: int, target: int) -> list[int]:
+        """The links of the shortest path (latency, then hops, then node order) between two hosts."""
+        if source not in self._trees:
+            self._trees[source] = shortest_path_tree(
+                source, self.link_source, self.link_target, self.latency_s, len(self.node_names)
+            )
+        path = self._trees[source].get(target)
+        if path is None:
+            raise TopologyError(
+                f"no route from host {self.hosts[source]} to host {self.hosts[target]}: "
+                "the network's graph is not connected; add a link or choose another graph"
+            )
+        return path
+
+    def edge_set(self, source: np.ndarray, target: np.ndarray) -> EdgeSet:
+        """The set of edges source[e] -> target[e] between hosts, routed."""
+        edges = EdgeSet(self, np.asarray(source), np.asarray(target))
+        if self.policy == "symmetric" and edges.lossy and (edges.reverse_E < 0).any():
+            raise TopologyError("policy symmetric fails both directions of a link together, but this topology is "
+                                "directed; use policy drop or retry")  # fmt: skip
+        return edges
+
+    def packets(self, payload_bytes: int) -> int:
+        """Loss units of a message: packets of 1500 bytes, or the message itself (`loss_unit: message`)."""
+        return 1 if self.loss_unit == "message" else max(1, -(-payload_bytes // 1500))

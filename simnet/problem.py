@@ -1,0 +1,198 @@
+"""What is minimised: f(x) = (1/N) sum_i f_i(x), with f_i known to node i alone.
+
+A problem has two sides. What stands before `prepare` (names, shapes, sizes, FLOP) serves the time plane and touches no
+torch; what stands after it works on tensors. A subclass says what data a call needs (`node_data`) and what one node's
+loss on such data is (`data_loss`); losses, gradients and Hessian-vector products of many nodes at once follow by vmap,
+or by closed forms where the subclass has them.
+
+Shapes: N nodes; S nodes of one call (each with its own x); D parameters; B rows of a minibatch; K models.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from simnet.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Oracle = Literal["loss", "gradient", "hvp"]
+Kernels = Literal["closed", "vmap"]
+
+
+class Problem(ABC):
+    """f(x) = (1/N) sum_i f_i(x) over N nodes.
+
+    Attributes:
+        nodes: N.
+        dim: D.
+        samples_N: int64 (N,), rows of data at each node; zeros where f_i is deterministic.
+        has_test: whether `validate` has rows to look at.
+        closed_forms: whether `closed_losses`, `closed_gradients` and `closed_hvps` are given.
+    """
+
+    nodes: int
+    dim: int
+    samples_N: np.ndarray
+    has_test: bool = False
+    closed_forms: ClassVar[bool] = False
+    device: Any = None
+    dtype: Any = None
+    kernels: Kernels = "closed"
+
+    # ---- known without torch -------------------------------------------------------------------------------------
+
+    def variables(self) -> dict[str, tuple[int, ...]]:
+        """Names and per-node shapes of the first Values that a program may ask for."""
+        return {"x": (self.dim,)}
+
+    @abstractmethod
+    def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
+        """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows (2 for a multiply and an add)."""
+
+    # ---- tensors -------------------------------------------------------------------------------------------------
+
+    def prepare(self, device: Any, dtype: Any, kernels: Kernels = "closed") -> None:
+        """Move the data to `device` in `dtype`; called once before any method below.
+
+        `kernels="vmap"` uses vmap(grad(loss)) even where closed forms exist (they are compared in the tests).
+        """
+        self.device, self.dtype, self.kernels = torch.device(device), dtype, kernels
+        self.load(self.device, dtype)
+
+    @abstractmethod
+    def load(self, device: Any, dtype: Any) -> None:
+        """Make the tensors that the methods below read."""
+
+    @abstractmethod
+    def node_data(self, nodes_S: Tensor, samples_SB: Tensor | None) -> tuple[Tensor, ...]:
+        """What the losses of these nodes depend on besides x: tensors whose first axis is S.
+
+        `samples_SB` holds row numbers within each node's own data; None means all rows of each node.
+        """
+
+    @abstractmethod
+    def data_loss(self, x_D: Tensor, *data: Tensor) -> Tensor:
+        """One node's loss, a differentiable scalar; `data` is one entry of what `node_data` returns."""
+
+    def initial(self, name: str) -> Tensor:
+        """The first value of variable `name`, common to all nodes, shape (D,): zeros unless a subclass says more."""
+        return torch.as_tensor(self.initial_point(name), dtype=self.dtype, device=self.device)
+
+    def initial_point(self, name: str) -> np.ndarray:
+        """The first value of variable `name` as float64 of its shape in `variables`, without torch."""
+        return np.zeros(self.variables()[name])
+
+    def loss(self, x_D: Tensor, node: int, samples_B: Tensor | None) -> Tensor:
+        """f_node(x), one node at a time: the reference that every batched form is checked against."""
+        nodes = torch.tensor([node], device=self.device)
+        samples = None if samples_B is None else self._indices(samples_B)[None]
+        return self.data_loss(x_D, *(part[0] for part in self.node_data(nodes, samples)))
+
+    def losses(self, x_SD: Tensor, nodes_S: Tensor, samples_SB: Tensor | None = None) -> Tensor:
+        """f_i(x_i) for each node of `nodes_S`, shape (S,)."""
+        out = x_SD.new_empty(len(x_SD))
+        form = self.closed_losses if self._closed else torch.func.vmap(self.data_loss)
+        for piece, data in self._pieces(nodes_S, samples_SB):
+            out[piece] = form(x_SD[piece], *data)
+        return out
+
+    def gradients(
+        self, x_SD: Tensor, nodes_S: Tensor, samples_SB: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """The gradient of each f_i at its own x_i, shape (S, D).
+
+        `out`, where given, receives the result: shape (S, D), rows contiguous, sharing no memory with `x_SD`.
+        """
+        out = torch.empty_like(x_SD) if out is None else out
+        for piece, data in self._pieces(nodes_S, samples_SB):
+            if self._closed:
+                self.closed_gradients(x_SD[piece], *data, out=out[piece])
+            else:
+                out[piece] = torch.func.vmap(torch.func.grad(self.data_loss))(x_SD[piece], *data)
+        return out
+
+    def hvps(
+        self,
+        x_SD: Tensor,
+        v_SD: Tensor,
+        nodes_S: Tensor,
+        samples_SB: Tensor | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Hessian-vector products: the Hessian of each f_i at x_i times v_i, shape (S, D); `out` as in `gradients`."""
+        out = torch.empty_like(x_SD) if out is None else out
+        for piece, data in self._pieces(nodes_S, samples_SB):
+            if self._closed:
+                self.closed_hvps(x_SD[piece], v_SD[piece], *data, out=out[piece])
+            else:
+                out[piece] = torch.func.vmap(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
+        return out
+
+    @abstractmethod
+    def objectives(self, x_KD: Tensor) -> Tensor:
+        """f at each of K points, all nodes' data, shape (K,)."""
+
+    @abstractmethod
+    def objective_gradient(self, x_D: Tensor) -> Tensor:
+        """The gradient of f at one point, shape (D,)."""
+
+    def objective(self, x_D: Tensor) -> Tensor:
+        """f(x), a scalar tensor."""
+        return self.objectives(x_D[None])[0]
+
+    def optimum(self) -> tuple[Tensor, Tensor] | None:
+        """A minimiser x (D,) and f(x) where they are known in closed form, else None."""
+        return None
+
+    def validate(self, x_KD: Tensor) -> dict[str, Tensor]:
+        """Metrics of K models on test data: `validation_loss`, `accuracy`, each (K,); empty where there is none."""
+        return {}
+
+    # ---- closed forms, where a subclass sets `closed_forms` ---------------------------------------------------------
+
+    def closed_losses(self, x_SD: Tensor, *data: Tensor) -> Tensor:
+        """As vmap(data_loss), by hand."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed forms")
+
+    def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
+        """As vmap(grad(data_loss)), written into `out`."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed forms")
+
+    def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
+        """As vmap of reverse over reverse, written into `out`."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed forms")
+
+    # ---- inner functions -----------------------------------------------------------------------------------------
+
+    @property
+    def _closed(self) -> bool:
+        return self.closed_forms and self.kernels == "closed"
+
+    def _indices(self, rows: Any) -> Tensor:
+        return torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+
+    def _pieces(self, nodes_S: Tensor, samples_SB: Tensor | None) -> list[tuple[slice, tuple[Tensor, ...]]] | Any:
+        """(slice of S, its data) pairs; one piece unless the subclass's `piece_size` asks for more."""
+        nodes = self._indices(nodes_S)
+        samples = None if samples_SB is None else self._indices(samples_SB)
+        size = len(nodes) if samples is not None else self.piece_size(len(nodes))
+        if size >= len(nodes):
+            yield slice(None), self.node_data(nodes, samples)
+            return
+        for start in range(0, len(nodes), size):
+            piece = slice(start, start + size)
+            yield piece, self.node_data(nodes[piece], None)
+
+    def piece_size(self, nodes: int) -> int:
+        """How many nodes a full-batch call may take at once, so that gathered data stay small."""
+        return nodes
+
+    def _reverse_over_reverse(self, x_D: Tensor, v_D: Tensor, *data: Tensor) -> Tensor:
+        gradient: Callable[..., Tensor] = torch.func.grad(self.data_loss)
+        return torch.func.grad(lambda x: (gradient(x, *data) * v_D).sum())(x_D)
