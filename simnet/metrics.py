@@ -127,9 +127,7 @@ def _mean_squared_distance(x_ND: Tensor, point_D: Tensor) -> Tensor:
     return torch.stack(parts).sum() / len(x_ND)
 
 
-def _objective(
-    problem: Problem, xbar_D: Tensor, weights: Sequence[float] | Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _objective(problem: Problem, xbar_D: Tensor, weights: Sequence[float] | Tensor | None) -> tuple[Tensor, Tensor]:
     """f(xbar) and its gradient."""
     if weights is None:
         return problem.objective(xbar_D), problem.objective_gradient(xbar_D)

@@ -60,18 +60,18 @@ class Profiles:
 
     @classmethod
     def of(cls, section: Mapping[str, Any], hosts: int | Sequence[Hashable]) -> Profiles:
-        """Profiles from the validated `nodes` section of a scenario (SI numbers) for `hosts` (a number or
-        names).
+        """Profiles from the `nodes` section of a scenario (SI numbers) for `hosts` (a number or names).
 
-        Groups apply in order, later ones over earlier ones; `compute` in a group replaces steps from above
-        it. Raises ScenarioError for a number out of its range, UnknownName for an unknown law, oracle kind or
-        host.
+        Groups apply in order, later ones over earlier ones; what a group says of `compute` or `step` replaces
+        all steps from above it. Raises ScenarioError for a number out of its range, UnknownName for an unknown
+        law, oracle kind or host.
         """
         names: list[Hashable] = list(range(hosts)) if isinstance(hosts, int) else list(hosts)
         n = len(names)
+        steps: dict[str, np.ndarray] = {}
         profiles = cls(
             compute_N=np.full(n, np.nan),
-            step_s={},
+            step_s=steps,
             law_N=np.zeros(n, np.int64),
             spread_N=np.zeros(n),
             probability_N=np.zeros(n),
@@ -80,7 +80,6 @@ class Profiles:
             directions_N=np.full(n, 10),
             smoothing_N=np.full(n, 1e-3),
         )
-        steps: dict[str, np.ndarray] = {}
         profiles._apply(section, np.arange(n), steps, "nodes")
         grouped: set[int] = set()
         for g, group in enumerate(section.get("groups") or ()):
@@ -88,12 +87,9 @@ class Profiles:
             chosen = _members(group, names, grouped, where)
             grouped.update(chosen.tolist())
             profiles._apply(group, chosen, steps, where)
-        object.__setattr__(profiles, "step_s", steps)
         return profiles
 
-    def _apply(
-        self, section: Mapping[str, Any], who: np.ndarray, steps: dict[str, np.ndarray], where: str
-    ) -> None:
+    def _apply(self, section: Mapping[str, Any], who: np.ndarray, steps: dict[str, np.ndarray], where: str) -> None:
         """Write the fields that `section` gives into the rows `who`."""
         if (compute := section.get("compute")) is not None:
             if not compute > 0:
@@ -113,9 +109,7 @@ class Profiles:
                 if seconds is None:
                     continue
                 if not 0 <= seconds < np.inf:
-                    raise ScenarioError(
-                        "a duration is at least 0 s and finite", field=f"{where}.step", value=seconds
-                    )
+                    raise ScenarioError("a duration is at least 0 s and finite", field=f"{where}.step", value=seconds)
                 steps.setdefault(oracle, np.full(self.nodes, np.nan))[who] = seconds
         if (jitter := section.get("jitter")) is not None:
             self.law_N[who], self.spread_N[who] = _jitter(jitter, f"{where}.jitter")
@@ -127,9 +121,7 @@ class Profiles:
             self.directions_N[who] = estimator.get("directions", 10)
             self.smoothing_N[who] = estimator.get("smoothing", 1e-3)
 
-    def base_seconds(
-        self, oracle: str, flop_S: np.ndarray | float, nodes: np.ndarray | None = None
-    ) -> np.ndarray:
+    def base_seconds(self, oracle: str, flop_S: np.ndarray | float, nodes: np.ndarray | None = None) -> np.ndarray:
         """Seconds of one call of `oracle` before jitter and stragglers, shape (S,).
 
         A step of the scenario counts for the call as a whole. Where a zo node answers `gradient` and a step
@@ -151,7 +143,7 @@ class Profiles:
             estimated = (self.oracle_N[who] == "zo") & ~np.isnan(step)
             base[estimated] = (2 * self.directions_N[who] * step)[estimated]
             priced |= estimated
-        known = priced | (base > 0) & (base < np.inf)
+        known = priced | ((base > 0) & (base < np.inf))
         if oracle == "work":
             known |= base == 0
         if not known.all():
@@ -240,7 +232,7 @@ def _jitter(jitter: float | Mapping[str, Any], where: str) -> tuple[int, float]:
     law = _known(given.get("law", "uniform"), LAWS, f"{where}.law")
     spread = float(given.get("spread", 0.0))
     largest = _LARGEST[law]
-    if not 0 <= spread <= largest or law == "uniform" and spread == 1:
+    if not 0 <= spread <= largest or (law == "uniform" and spread == 1):
         bound = "below 1" if law == "uniform" else f"at most {largest:g}"
         raise ScenarioError(
             f"the spread of the {law} law is at least 0 and {bound}", field=f"{where}.spread", value=spread
@@ -266,9 +258,7 @@ def _members(group: Mapping[str, Any], names: list[Hashable], grouped: set[int],
         for name in listed:
             if name not in numbers:
                 hint = nearest(str(name), map(str, names))
-                raise UnknownName(
-                    f"no such host; there are {len(names)}{hint}", field=f"{where}.nodes", value=name
-                )
+                raise UnknownName(f"no such host; there are {len(names)}{hint}", field=f"{where}.nodes", value=name)
         return np.array([numbers[name] for name in listed], dtype=np.int64)
     free = [i for i in range(len(names)) if i not in grouped]
     count = group.get("count")

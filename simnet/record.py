@@ -46,9 +46,9 @@ _OWN_FILES = (
 _BASE: dict[str, dict[str, str]] = {
     "rounds": {"round": "int64", "sim_time_s": "float64", "host_time_s": "float64", "wire_bytes": "int64",
                "messages": "int64"},
-    "nodes": {"node": "int64", "role": "str", "oracle": "str", "compute_s": "float64", "exposed_comm_s": "float64",
-              "idle_s": "float64", "finish_s": "float64", "reports": "int64", "sent_bytes": "int64",
-              "received_bytes": "int64"},
+    "nodes": {"node": "int64", "role": "str", "oracle": "str", "compute_s": "float64",
+              "exposed_comm_s": "float64", "idle_s": "float64", "finish_s": "float64", "reports": "int64",
+              "sent_bytes": "int64", "received_bytes": "int64"},
     "links": {"source": "int64", "target": "int64", "messages": "int64", "lost_messages": "int64",
               "payload_bytes": "int64", "index_bytes": "int64", "header_bytes": "int64",
               "retransmitted_bytes": "int64", "acknowledgement_bytes": "int64", "wire_bytes": "int64"},
@@ -129,9 +129,7 @@ def _no_record(directory: Path) -> str:
         return "it is a file; a record is a directory"
     inner = sorted(p.parent.name for p in directory.glob(f"*/{_FILE}"))
     if inner:
-        return (
-            f"it holds the records {', '.join(inner[:8])}{' ...' if len(inner) > 8 else ''}; name one of them"
-        )
+        return f"it holds the records {', '.join(inner[:8])}{' ...' if len(inner) > 8 else ''}; name one of them"
     return f"it has no {_FILE}; 'simnet run SCENARIO --out {directory}' would write one"
 
 
@@ -254,9 +252,7 @@ class RecordWriter:
                 _save_arrays(self.directory / "final.npz", self._final)
             shown = json.dumps(_plain(summary, finite=True), indent=2, allow_nan=False)
             _write_atomically(self.directory / "summary.json", shown.encode() + b"\n")
-        self.describe(
-            **{name: summary[name] for name in ("log_hash", "tier") if summary.get(name) is not None}
-        )
+        self.describe(**{name: summary[name] for name in ("log_hash", "tier") if summary.get(name) is not None})
         self._put(summary=summary, outcome=text, status="ended")
         self._ended = True
 
@@ -283,9 +279,7 @@ class RecordWriter:
     def _put(self, **values: Any) -> None:
         with self._db:
             for name, value in values.items():
-                self._db.execute(
-                    "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(_plain(value)))
-                )
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(_plain(value))))
 
 
 def _outcome_text(error: BaseException, last_round: int | None) -> str:
@@ -313,9 +307,7 @@ def _last_round(db: sqlite3.Connection) -> int | None:
     return None if newest is None else int(newest)
 
 
-def _read(
-    db: sqlite3.Connection, directory: Path | None, final: dict[str, np.ndarray] | None = None
-) -> Record:
+def _read(db: sqlite3.Connection, directory: Path | None, final: dict[str, np.ndarray] | None = None) -> Record:
     meta = {name: json.loads(value) for name, value in _meta(db).items()}
     if meta["schema"] != SCHEMA:
         raise DataError(
@@ -405,9 +397,7 @@ def _make_room(directory: Path, overwrite: bool) -> None:
         for name in _OWN_FILES:
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(
-            f"{directory} cannot be written ({error.strerror}); name another directory"
-        ) from error
+        raise InputError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
