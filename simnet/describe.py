@@ -88,6 +88,7 @@ def _text(node: ast.expr | None) -> str:
 
 def _comment(node: ast.stmt | ast.arg, source: str) -> str:
     """The comment at the end of a field's line."""
-    line = source.splitlines()[(node.end_lineno or node.lineno) - 1]
-    rest = line.encode()[node.end_col_offset or 0 :].decode()
-    return rest.split("#", 1)[1].strip() if "#" in rest and "=" not in rest.split("#", 1)[0] else ""
+    line = source.splitlines()[(node.end_lineno or node.lineno) - 1].encode()
+    code, mark, comment = line[node.end_col_offset or 0 :].decode().partition("#")
+    alone = not line[: node.col_offset].strip() and code.count(",") <= 1
+    return comment.strip() if mark and alone else ""

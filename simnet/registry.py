@@ -60,7 +60,7 @@ def kinds() -> list[str]:
 def shipped(kind: str) -> dict[str, str]:
     """The shipped names of a kind, each with its `module:attribute`. Raises UnknownName for an unknown kind."""
     if kind not in _catalogue():
-        raise UnknownName(f"there is no kind {kind!r} of parts{nearest(kind, kinds())} Kinds: {', '.join(kinds())}")
+        raise UnknownName(f"parts are {', '.join(kinds())}, and not {kind!r}{nearest(kind, kinds())}")
     return dict(_catalogue()[kind])
 
 
@@ -227,7 +227,9 @@ def call(
         else:
             own = [known for known in wanted if known not in injected]
             takes = f"it takes {', '.join(own)}" if own else "it takes none"
-            raise UnknownName(f"{title} has no parameter {name!r}{_stop(nearest(name, own) or '; ' + takes)}", **spot(name))
+            raise UnknownName(
+                f"{title} has no parameter {name!r}{_stop(nearest(name, own) or '; ' + takes)}", **spot(name)
+            )
     for name, parameter in wanted.items():
         if name not in arguments and parameter.default is parameter.empty:
             kind = _type_name(parameter.annotation)
@@ -282,9 +284,11 @@ def _annotation(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any
     if not isinstance(parameter.annotation, str):
         return parameter.annotation
     home = inspect.unwrap(target)
-    names = vars(sys.modules[home.__module__])
+    names: dict[str, Any] = {}
+    for owner in reversed(home.__mro__) if isinstance(home, type) else (home,):
+        names |= vars(sys.modules[owner.__module__])
     try:
-        return eval(parameter.annotation, dict(names))
+        return eval(parameter.annotation, names)
     except NameError:
         return parameter.empty
 
