@@ -1,0 +1,195 @@
+"""Problems whose f_i is a mean over the rows that node i holds.
+
+    f_i(x) = (1/n_i) sum_r loss(x; row r of node i) + (l2/2) |x|^2
+
+Shapes: N nodes, S nodes of a call, B rows of each (a minibatch, or all with padding), F features, C outputs of the model,
+D parameters, M rows in total, K models.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from simnet.dataset import Parts
+from simnet.errors import DataError, InputError
+from simnet.lazy import torch
+from simnet.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PIECE_NUMBERS = 1 << 22  # numbers that one piece of a full-batch, objective or validation pass may hold
+
+Weighting = Literal["nodes", "samples"]
+
+
+class DataProblem(Problem):
+    """A model on real rows, with closed forms for all nodes at once.
+
+    A subclass gives `outputs` (the model), `row_losses` (the loss on its outputs), and, if it sets `closed_forms`, the
+    closed forms on gathered rows. A minibatch weights its rows 1/B; a full batch comes with a weight per row, zero where
+    rows are padding.
+
+    Args:
+        samples_N: rows at each node.
+        dim: D.
+        has_test: whether the data have a test part.
+        l2: ridge coefficient on all parameters.
+        weighting: f as the mean over nodes, or over samples (nodes weighted by their rows).
+    """
+
+    closed_forms: ClassVar[bool] = True
+
+    def __init__(
+        self, samples_N: np.ndarray, dim: int, *, has_test: bool, l2: float = 0.0, weighting: Weighting = "nodes"
+    ) -> None:
+        if l2 < 0:
+            raise InputError(f"{type(self).__name__}: l2 = {l2}; give 0 or more")
+        self.nodes, self.dim, self.samples_N = len(samples_N), dim, np.asarray(samples_N, np.int64)
+        self.has_test, self.l2, self.weighting = has_test, l2, weighting
+
+    @abstractmethod
+    def parts(self) -> Parts:
+        """The dataset and each node's rows."""
+
+    @abstractmethod
+    def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
+        """The model's outputs, (S, B, C); differentiable. `X_SBF` may be a broadcast view."""
+
+    @abstractmethod
+    def row_losses(self, z_SBC: Tensor, y_SB: Tensor) -> Tensor:
+        """The loss of each row, (S, B); differentiable."""
+
+    def scores(self, z_KMC: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        """Sums over rows of further test metrics, each (K,); none unless a subclass says more."""
+        return {}
+
+    # ---- tensors -------------------------------------------------------------------------------------------------
+
+    def load(self, device: Any, dtype: Any) -> None:
+        parts = self.parts()
+        data, sizes = parts.dataset, parts.sizes
+        self._X_MF = torch.as_tensor(data.train_x, dtype=dtype, device=device)
+        self._y_M = self._targets(data.train_y, device, dtype)
+        self._test_X = torch.as_tensor(data.test_x, dtype=dtype, device=device)
+        self._test_y = self._targets(data.test_y, device, dtype)
+        flat = np.concatenate(parts.rows).astype(np.int64)
+        self._rows = torch.as_tensor(flat, device=device)  # all nodes' rows, one node after another
+        self._starts_N1 = torch.as_tensor((np.cumsum(sizes) - sizes)[:, None], device=device)
+        self._sizes_N = torch.as_tensor(sizes, device=device)
+        share_N = 1.0 / (self.nodes * sizes) if self.weighting == "nodes" else np.full(self.nodes, 1.0 / sizes.sum())
+        weight_M = np.bincount(flat, np.repeat(share_N, sizes), len(data.train_y))
+        held = np.flatnonzero(weight_M)
+        self._held = None if len(held) == len(weight_M) else torch.as_tensor(held, device=device)
+        self._weight_M = torch.as_tensor(weight_M[held], dtype=dtype, device=device)
+
+    def _targets(self, y: np.ndarray, device: Any, dtype: Any) -> Tensor:
+        whole = np.issubdtype(y.dtype, np.integer)
+        return torch.as_tensor(y, dtype=torch.int64 if whole else dtype, device=device)
+
+    def node_data(self, nodes_S: Tensor, samples_SB: Tensor | None) -> tuple[Tensor, ...]:
+        """(X_SBF, y_SB) of a minibatch; (X_SBF, y_SB, w_SB) of all rows, padded to the largest node of the call."""
+        if samples_SB is not None:
+            rows = self._rows.take(samples_SB + self._starts_N1.index_select(0, nodes_S))
+            return self._gather(rows)
+        sizes_S1 = self._sizes_N[nodes_S][:, None]
+        column_B = torch.arange(int(sizes_S1.max()), device=self.device)
+        real_SB = column_B < sizes_S1
+        # padding repeats a row of the node's own with weight zero: a strange row elsewhere cannot reach it
+        rows = self._rows.take(self._starts_N1[nodes_S] + torch.where(real_SB, column_B, 0))
+        return *self._gather(rows), real_SB / sizes_S1.to(self.dtype)
+
+    def _gather(self, rows_SB: Tensor) -> tuple[Tensor, Tensor]:
+        flat = rows_SB.reshape(-1)
+        X = self._X_MF.index_select(0, flat).view(*rows_SB.shape, -1)
+        return X, self._y_M.index_select(0, flat).view(rows_SB.shape)
+
+    def piece_size(self, nodes: int) -> int:
+        per_node = int(self.samples_N.max()) * max(self._X_MF.shape[1], 1)
+        return max(1, min(nodes, _PIECE_NUMBERS // per_node))
+
+    # ---- one node's loss, and losses by hand -----------------------------------------------------------------------
+
+    def data_loss(self, x_D: Tensor, *data: Tensor) -> Tensor:
+        X_BF, y_B = data[:2]
+        loss_B = self.row_losses(self.outputs(x_D[None], X_BF[None]), y_B[None])[0]
+        loss = loss_B.mean() if len(data) == 2 else loss_B @ data[2]
+        return loss + 0.5 * self.l2 * x_D.square().sum() if self.l2 else loss
+
+    def closed_losses(self, x_SD: Tensor, *data: Tensor) -> Tensor:
+        X_SBF, y_SB = data[:2]
+        loss_SB = self.row_losses(self.outputs(x_SD, X_SBF), y_SB)
+        loss_S = loss_SB.mean(1) if len(data) == 2 else (loss_SB * data[2]).sum(1)
+        return loss_S.add_(x_SD.square().sum(1), alpha=0.5 * self.l2) if self.l2 else loss_S
+
+    def weigh(self, dz_SBC: Tensor, data: tuple[Tensor, ...]) -> Tensor:
+        """Multiply, in place, each row of loss derivatives with the row's weight."""
+        return dz_SBC.div_(dz_SBC.shape[1]) if len(data) == 2 else dz_SBC.mul_(data[2][:, :, None])
+
+    def ridge(self, out_SD: Tensor, x_SD: Tensor) -> None:
+        """Add the ridge term l2 x to a gradient (or l2 v to a Hessian-vector product)."""
+        if self.l2:
+            out_SD.add_(x_SD, alpha=self.l2)
+
+    # ---- all data ------------------------------------------------------------------------------------------------
+
+    def objectives(self, x_KD: Tensor) -> Tensor:
+        total_K = (0.5 * self.l2) * x_KD.square().sum(1)
+        for models, X_MF, y_M, weight_M in self._passes(x_KD, self._train(), self._weight_M):
+            z_KMC = self.outputs(x_KD[models], X_MF.expand(len(x_KD[models]), -1, -1))
+            total_K[models] += self.row_losses(z_KMC, y_M.expand(z_KMC.shape[:2])) @ weight_M
+        return total_K
+
+    def objective_gradient(self, x_D: Tensor) -> Tensor:
+        total_D = self.l2 * x_D
+        for _, X_MF, y_M, weight_M in self._passes(x_D[None], self._train(), self._weight_M):
+            with torch.enable_grad():
+                x = x_D.detach().clone().requires_grad_(True)
+                loss = self.row_losses(self.outputs(x[None], X_MF[None]), y_M[None])[0] @ weight_M
+            total_D += torch.autograd.grad(loss, x)[0]
+        return total_D
+
+    def validate(self, x_KD: Tensor) -> dict[str, Tensor]:
+        """Mean loss (without the ridge term) and the subclass's scores over the test rows, for each of K models."""
+        if not self.has_test:
+            return {}
+        totals: dict[str, Tensor] = {}
+        count = len(self._test_y)
+        weight_M = torch.full((count,), 1.0 / count, dtype=self.dtype, device=self.device)
+        for models, X_MF, y_M, w_M in self._passes(x_KD, (self._test_X, self._test_y), weight_M):
+            z_KMC = self.outputs(x_KD[models], X_MF.expand(len(x_KD[models]), -1, -1))
+            sums = {"validation_loss": self.row_losses(z_KMC, y_M.expand(z_KMC.shape[:2])) @ w_M}
+            sums |= {name: value / count for name, value in self.scores(z_KMC, y_M).items()}
+            for name, value in sums.items():
+                totals.setdefault(name, torch.zeros(len(x_KD), dtype=self.dtype, device=self.device))[models] += value
+        return totals
+
+    def widest(self) -> int:
+        """The largest number of values that the model holds for one row at one node."""
+        return self._X_MF.shape[1]
+
+    def _train(self) -> tuple[Tensor, Tensor]:
+        return (self._X_MF, self._y_M) if self._held is None else (self._X_MF[self._held], self._y_M[self._held])
+
+    def _passes(self, x_KD: Tensor, rows: tuple[Tensor, Tensor], weight_M: Tensor) -> Any:
+        """(slice of K, X, y, weights) over blocks whose intermediate values stay small."""
+        X_MF, y_M = rows
+        block = max(1, min(len(y_M), _PIECE_NUMBERS // self.widest()))
+        models = max(1, _PIECE_NUMBERS // (block * self.widest()))
+        for k in range(0, len(x_KD), models):
+            for m in range(0, len(y_M), block):
+                piece = slice(m, m + block)
+                yield slice(k, k + models), X_MF[piece], y_M[piece], weight_M[piece]
+
+
+def classification_parts(parts: Parts, name: str, *, binary: bool = False) -> Parts:
+    """`parts` if its labels are classes (two of them where `binary`), else a DataError."""
+    data = parts.dataset
+    if data.classes is None:
+        raise DataError(f"{name} classifies, but the labels of {data.name} are real numbers; use LinearRegression")
+    if binary and data.classes != 2:
+        raise DataError(f"{name} takes two classes, and {data.name} has {data.classes}; use Softmax")
+    return parts
