@@ -1,0 +1,53 @@
+"""What an algorithm is: a frozen dataclass of hyper-parameters with a generator written for one node.
+
+    @dataclass(frozen=True)
+    class DSGD(Algorithm):
+        eta: float = 0.1
+
+        def program(self, node: Node) -> Program:
+            x = node.initial("x")
+            for _ in node.rounds():
+                g = yield node.gradient(x)
+                x = yield node.gossip(x - self.eta * g)
+                node.report(x=x)
+
+Simulated time passes at `yield` and nowhere else. An algorithm with several roles has no `program`; each role is a
+generator method of that name, listed in `roles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from simnet.node import Node
+
+Program = Generator[Any, Any, None]
+
+
+class Algorithm:
+    """Base class of all algorithms; its class facts are promises that `simnet check` holds it to.
+
+    `roles`: names of the generator methods, one per role; empty for a single `program`.
+    `mixing`: the kind of mixing matrix it needs: `doubly_stochastic`, `row_stochastic`, `column_stochastic` or None.
+    `connected`: it needs a connected topology. `keeps_mean`: without gradients the mean of the x_i never moves.
+    `first_order`: it needs true gradients, so a ZO-only node is refused.
+    `synchronous`: every node runs the same verbs, so one generator serves all; False asks for one per node.
+    """
+
+    roles: ClassVar[tuple[str, ...]] = ()
+    mixing: ClassVar[str | None] = "doubly_stochastic"
+    connected: ClassVar[bool] = True
+    keeps_mean: ClassVar[bool] = True
+    first_order: ClassVar[bool] = False
+    synchronous: ClassVar[bool] = True
+
+    def program(self, node: Node) -> Program:
+        """The generator of every node, where the algorithm has a single role."""
+        raise TypeError(f"{type(self).__name__} needs a method 'program(self, node)', or names in 'roles'")
+
+    def programs(self) -> dict[str, Callable[[Node], Program]]:
+        """The generator function of each role; a single program is the role `node`."""
+        if self.roles:
+            return {role: getattr(self, role) for role in self.roles}
+        return {"node": self.program}

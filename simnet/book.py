@@ -1,0 +1,235 @@
+"""What all recordings of one run share: who is there, what things cost, and the exchanges opened so far.
+
+Legend: n hosts, E edges of one exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simnet import mixing as mixings
+from simnet import streams
+from simnet.errors import CapabilityError, ProgramError, ScenarioError
+from simnet.exchange import INF, Average, Channel, Exchange
+from simnet.graph import Value
+from simnet.mixing import Mixing
+from simnet.network.fate import Fate, Fates
+from simnet.network.network import EdgeSet, Network
+from simnet.node import Sample
+from simnet.problem import Problem
+from simnet.profile import Profiles
+from simnet.topology import Topology
+
+MakeMixing = Callable[[np.ndarray, np.ndarray, int], Mixing]
+
+
+@dataclass(eq=False)
+class Book:
+    """The facts of a run and the registry of what travels."""
+
+    seed: int
+    network: Network
+    topology: Topology
+    mixing: MakeMixing
+    problem: Problem
+    profiles: Profiles
+    members: dict[str, np.ndarray]  # role -> hosts, ascending
+    batch: int | None = None  # default minibatch; None: full
+    replace: bool = True
+    server: int = 0
+    rounds: int | None = None
+    evaluated: Callable[[int], bool] = lambda r: True
+    pin_all: bool = False  # a stop by time: any report may turn out to be a node's last
+    find_topology: Callable[[Any], Topology] | None = None
+    grain: float = mixings.GRAIN_FLOAT32
+
+    exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)
+    averages: dict[tuple[str, int], Average] = field(default_factory=dict)
+    channels: dict[Any, Channel] = field(default_factory=dict)
+    next_id: int = 0
+
+    def __post_init__(self) -> None:
+        self.fates = Fates(self.network, self.seed)
+        self.zo_n = np.asarray(self.profiles.oracle_N) == "zo"
+        self._edges: dict[Any, tuple[EdgeSet, Mixing]] = {}
+        self._stars: dict[Any, EdgeSet] = {}
+        self._topologies: dict[Any, Topology] = {}
+        self._over: dict[Any, Topology] = {}
+
+    @property
+    def n(self) -> int:
+        return self.network.n
+
+    def role_of(self) -> np.ndarray:
+        """The role's name of each host."""
+        out = np.full(self.n, "", dtype=object)
+        for role, hosts in self.members.items():
+            out[hosts] = role
+        return out
+
+    # ---- compute ------------------------------------------------------------------------------------------------
+
+    def oracle_seconds(self, hosts: np.ndarray, name: str, size: int | None, occurrence: int) -> np.ndarray:
+        """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`."""
+        samples = self.problem.samples_N if size is None else np.where(self.problem.samples_N > 0, size, 0)
+        flop = np.broadcast_to(np.asarray(self.problem.flop(name, samples), dtype=np.float64), (self.n,))
+        if self.zo_n.any():
+            if name == "gradient":
+                probes = 2.0 * np.asarray(self.profiles.directions_N)
+                loss = np.asarray(self.problem.flop("loss", samples), dtype=np.float64)
+                flop = np.where(self.zo_n, probes * loss, flop)
+            elif name != "loss" and self.zo_n[hosts].any():
+                first = self.network.hosts[int(hosts[self.zo_n[hosts]][0])]
+                raise CapabilityError(
+                    f"node {first} has only a zeroth-order oracle, and the algorithm asks it for {name!r}: "
+                    "give it 'oracle: fo', or choose an algorithm that asks for gradients or losses alone"
+                )
+        return self.profiles.seconds(name, flop[hosts], occurrence, self.seed, hosts)
+
+    def work_seconds(self, hosts: np.ndarray, flop: float, occurrence: int) -> np.ndarray:
+        """Seconds of plain arithmetic of that many FLOP."""
+        return self.profiles.seconds("work", np.full(len(hosts), float(flop)), occurrence, self.seed, hosts)
+
+    def check_batch(self, size: int) -> None:
+        """A batch drawn without replacement cannot exceed a node's data."""
+        if size < 1:
+            raise ScenarioError("a batch has at least 1 row", field="problem.batch", value=size)
+        rows = self.problem.samples_N
+        if not self.replace and rows.any() and size > rows.min():
+            who = int(rows.argmin())
+            raise ScenarioError(
+                f"node {self.network.hosts[who]} has {rows[who]} rows, fewer than a batch drawn without replacement: "
+                f"take a batch of at most {rows[who]}, or 'replace: true'",
+                field="problem.batch",
+                value=size,
+            )
+
+    # ---- topologies -----------------------------------------------------------------------------------------------
+
+    def topology_of(self, over: Any) -> Topology:
+        """The topology that `over` names: None for the scenario's, a Topology, or what `find_topology` resolves."""
+        if over is None:
+            return self.topology
+        if isinstance(over, Topology):
+            return over
+        name = over if isinstance(over, str) else id(over)
+        if name not in self._topologies:
+            if self.find_topology is None:
+                raise ProgramError(f"over={over!r} is no topology")
+            self._topologies[name] = self.find_topology(over)
+            self._over[name] = over  # keeps the object, and with it its id, alive
+        return self._topologies[name]
+
+    def edges(self, topology: Topology, k: int, role: str) -> tuple[EdgeSet, Mixing]:
+        """Edges among the role's members in the k-th exchange, and their mixing weights; kept while they repeat."""
+        key = (id(topology), role, 0 if topology.static else k)
+        found = self._edges.get(key)
+        if found is None:
+            source, target = topology.edges(k)
+            hosts = self.members[role]
+            if len(hosts) < self.n:
+                inside = np.zeros(self.n, bool)
+                inside[hosts] = True
+                keep = inside[source] & inside[target]
+                source, target = source[keep], target[keep]
+            given = topology.weights(k)
+            found = self.network.edge_set(source, target), self._mix(source, target, given)
+            if not topology.static and len(self._edges) > 64:
+                self._edges.pop(next(iter(self._edges)))
+            self._edges[key] = found
+        return found
+
+    def _mix(self, source: np.ndarray, target: np.ndarray, given: np.ndarray | None) -> Mixing:
+        if given is not None:
+            return mixings.from_weights(source, target, given, self.n, grain=self.grain)
+        return self.mixing(source, target, self.n)
+
+    def star(self, hosts: np.ndarray, server: int, upward: bool) -> EdgeSet:
+        """The edges between the server and `hosts` other than itself, one way."""
+        key = (hosts.tobytes(), server, upward)
+        if key not in self._stars:
+            others = hosts[hosts != server]
+            centre = np.full(len(others), server)
+            if len(self._stars) > 256:
+                self._stars.pop(next(iter(self._stars)))
+            self._stars[key] = self.network.edge_set(*((others, centre) if upward else (centre, others)))
+        return self._stars[key]
+
+    # ---- what travels ---------------------------------------------------------------------------------------------
+
+    def bytes_of(self, numbers: int) -> int:
+        """Payload bytes of that many numbers."""
+        return numbers * self.network.wire_bytes_per_number
+
+    def exchange(
+        self, role: str, place: Any, k: int, verb: Mapping[str, Any], payload: int, kind: str, round: int
+    ) -> Exchange:
+        """The k-th exchange of the channel at `place`; opened by whoever reaches it first."""
+        key = (role, place)
+        found = self.exchanges.get((key, k))
+        if found is not None:
+            return found
+        channel = self.channels.setdefault(key, Channel(key))
+        topology = self.topology_of(verb["over"])
+        edges, mixing = self.edges(topology, k, role)
+        missing = verb["missing"]
+        if missing not in ("self", "zero", "stale") if isinstance(missing, str) else False:
+            raise ProgramError(f"missing={missing!r}: say 'self', 'zero', 'stale', or give a Value")
+        if missing == "stale" and not topology.static:
+            raise ProgramError("missing='stale' needs a topology that stays the same from exchange to exchange")
+        if verb.get("weights", "mixing") == "sender":
+            mixing = mixings.column_stochastic(edges.source, edges.target, self.n, grain=self.grain)
+        exchange = Exchange(
+            self.next_id, channel, k, kind, edges,
+            mixing.weight if kind == "gossip" else None, mixing.own if kind == "gossip" else None,
+            missing if isinstance(missing, str) else "value",
+            INF if verb["deadline_s"] is None else float(verb["deadline_s"]),
+            payload, round, mask_of(verb["when"], self.n, self.members[role]),
+        )  # fmt: skip
+        exchange.fate = self.fates.of("loss", exchange.id, edges, payload + self.network.header_bytes)
+        self.next_id += 1
+        self.exchanges[key, k] = exchange
+        return exchange
+
+    def average(
+        self, role: str, number: int, kind: str, among: np.ndarray, to: np.ndarray, payload: int, round: int
+    ) -> Average:
+        """The role's collective with that number; opened by whoever reaches it first."""
+        found = self.averages.get((role, number))
+        if found is not None:
+            return found
+        up = self.star(np.flatnonzero(among), self.server, upward=True)
+        down = self.star(np.flatnonzero(to), self.server, upward=False)
+        down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
+        average = Average(self.next_id, kind, among, to, self.server, up, down, payload, down_bytes, round)
+        header = self.network.header_bytes
+        average.up_fate = self.reliable_fate("up", average.id, up, payload + header)
+        average.down_fate = self.reliable_fate("down", average.id, down, down_bytes + header)
+        self.next_id += 1
+        self.averages[role, number] = average
+        return average
+
+    def reliable_fate(self, purpose: str, occurrence: int, edges: EdgeSet, size: int) -> Fate | None:
+        """The fate of messages that are sent again until they are through, whatever the policy."""
+        return self.fates.of(purpose, occurrence, edges, size)
+
+    def draw_sample(self, role: str, k: int, *key: str | int) -> np.ndarray:
+        """k hosts of a role without replacement, ascending."""
+        hosts = self.members[role]
+        order = streams.permutation(streams.key(self.seed, *key), len(hosts))
+        return np.sort(hosts[order[:k]])
+
+
+def mask_of(when: Any, n: int, members: np.ndarray) -> np.ndarray | None:
+    """Hosts for which `when` holds, where that is known when recorded; None for everybody (or for a Value)."""
+    if when is None or isinstance(when, Value):
+        return None
+    if isinstance(when, Sample):
+        return when.mask_n
+    mask = np.zeros(n, bool)
+    mask[members] = np.broadcast_to(np.asarray(when, dtype=bool), (len(members),))
+    return mask
