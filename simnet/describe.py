@@ -92,3 +92,12 @@ def _comment(node: ast.stmt | ast.arg, source: str) -> str:
     code, mark, comment = line[node.end_col_offset or 0 :].decode().partition("#")
     alone = not line[: node.col_offset].strip() and code.count(",") <= 1
     return comment.strip() if mark and alone else ""
+
+
+def scenario_titles() -> dict[str, str]:
+    """The shipped scenarios, each with the first comment of its file, which says what it teaches."""
+    titles = {}
+    for name, path in registry.shipped_scenarios().items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        titles[name] = next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
+    return titles

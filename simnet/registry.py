@@ -116,7 +116,7 @@ def canonical(kind: str, name: str, *, field: str = "", place: Place | None = No
     if name.endswith(".py"):
         cure = f"; to use what the file defines, write '{name}:Name'"
     else:
-        cure = nearest(name, known) or f"; yours is 'module:Name', or 'file.py:Name' beside the scenario"
+        cure = nearest(name, known) or "; yours is 'module:Name', or 'file.py:Name' beside the scenario"
     raise UnknownName(
         f"there is no {one} named {name!r}{_stop(cure)} `simnet list {kind}` shows them all",
         field=field,
@@ -197,7 +197,18 @@ def call(
     where: str,
     place: Place | None = None,
 ) -> Any:
-    """Call a function or a class with those of `injected` that it asks for, and with the scenario's `params`.
+    """`target` called with those of `injected` that it asks for, and with the scenario's `params`; see `bind`."""
+    return target(**bind(target, injected, params, where, place))
+
+
+def bind(
+    target: Callable[..., Any],
+    injected: Mapping[str, Any],
+    params: Mapping[str, Any],
+    where: str,
+    place: Place | None = None,
+) -> dict[str, Any]:
+    """The keyword arguments for a function or a class: what it asks for of `injected`, and all of `params`.
 
     `where` is the dotted field of the part (`algorithm`), `place` tells where a field stands (`Scenario.place`).
     A parameter is checked against its annotation; text for one whose name ends in `_s`, `_bytes`, `_flop`,
@@ -234,7 +245,7 @@ def call(
         if name not in arguments and parameter.default is parameter.empty:
             kind = _type_name(parameter.annotation)
             raise ScenarioError(f"{title} needs it{f' ({kind})' if kind else ''} and has no default", **spot(name))
-    return target(**arguments)
+    return arguments
 
 
 _SUFFIXES: tuple[tuple[str, Dimension], ...] = (

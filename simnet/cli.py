@@ -1,0 +1,259 @@
+"""The command line. What is heavy is imported inside the command that needs it, so that help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simnet.errors import InputError, Outcome, ProgramError, RunError
+
+if TYPE_CHECKING:
+    from simnet.record import Record
+    from simnet.scenario import Scenario
+
+EXIT_BADLY_ENDED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="simnet",
+    help="Simulate clusters that train models: real learning curves against rounds, bytes and simulated seconds.",
+    epilog="Begin with: simnet run digits_on_a_lossy_ring",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ScenarioName = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A YAML file, or a shipped scenario (simnet list scenarios).")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Another value for a field; may be repeated."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Where the record goes; by default runs/<name>-<number>."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, or auto.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads for the tensor work.")]
+NodeRun = Annotated[
+    bool | None, typer.Option("--node-run", show_default=False, help="One generator per node: the slow reference.")
+]
+Executor = Annotated[str | None, typer.Option("--executor", help="batched or one-by-one (the reference).")]
+Tier = Annotated[str | None, typer.Option("--tier", help="Time plane: auto, arrays, events or processes.")]
+
+
+def main() -> None:
+    """Entry point of the command `simnet`."""
+    app(prog_name="simnet")
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: simnet run my_ring.yaml --set network.link.loss='5 %' --set rounds=50 --out runs/five")
+def run(
+    scenario: ScenarioName,
+    set_: Settings = None,
+    out: Out = None,
+    device: Device = None,
+    threads: Threads = None,
+    node_run: NodeRun = None,
+    executor: Executor = None,
+    tier: Tier = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the curves into the record.")] = True,
+) -> None:
+    """Run a scenario: train for real, on a simulated network; leave a record with tables and plots."""
+    execution = {"device": device, "threads": threads, "node_run": node_run, "executor": executor, "tier": tier}
+    with _spoken_errors():
+        chosen = _read(scenario, set_, execution)
+        directory = out or _free_directory(chosen.name)
+        from simnet.run import run as run_scenario
+
+        record = _watched(lambda progress: run_scenario(chosen, out=directory, progress=progress), chosen, directory)
+        _print_summary(record)
+        typer.echo(f"\nrecord: {directory}")
+        if plots and record.ended is not Outcome.INTERRUPTED:
+            from simnet import registry
+
+            for path in registry.find("module", "simnet.analysis.plot:save_plots")(record, directory):
+                typer.echo(f"plot:   {path}")
+    _exit_by(record)
+
+
+@app.command(epilog="Example: simnet estimate my_ring.yaml --set network.link.bandwidth='1 Gbit/s'")
+def estimate(scenario: ScenarioName, set_: Settings = None, node_run: NodeRun = None, tier: Tier = None) -> None:
+    """Simulate time and bytes alone, with no tensors: how long would it take, and what would it send?"""
+    with _spoken_errors():
+        chosen = _read(scenario, set_, {"node_run": node_run, "tier": tier})
+        from simnet.run import estimate as estimate_scenario
+
+        record = _watched(lambda progress: estimate_scenario(chosen, progress=progress), chosen, None)
+        _print_summary(record)
+    _exit_by(record)
+
+
+@app.command(epilog="Example: simnet validate my_ring.yaml --resolved")
+def validate(
+    scenario: ScenarioName,
+    set_: Settings = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print it with every default written out.")] = False,
+) -> None:
+    """Check a scenario without running it: keys, units, names, and the parameters of everything named."""
+    with _spoken_errors():
+        chosen = _read(scenario, set_, {})
+        from simnet.parts import check_names
+
+        check_names(chosen)
+        if resolved:
+            typer.echo(chosen.dump(), nl=False)
+        else:
+            typer.echo(f"{chosen.source.name if chosen.source else chosen.name}: good")
+
+
+@app.command("list", epilog="Example: simnet list algorithms")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="algorithms, problems, datasets, ...; by default all.")] = None,
+) -> None:
+    """List what a scenario can name, with parameters and defaults."""
+    from simnet import registry
+    from simnet.describe import describe, scenario_titles
+
+    with _spoken_errors():
+        for each in [kind] if kind else [*registry.kinds(), "scenarios"]:
+            typer.secho(each, bold=True)
+            if each == "scenarios":
+                for name, title in scenario_titles().items():
+                    _entry(name, title)
+                continue
+            for entry in describe(each):
+                _entry(entry.name, entry.summary)
+                for field in entry.fields:
+                    typer.echo(f"      {field}" + (f"   # {field.comment}" if field.comment else ""))
+
+
+@app.command(epilog="Example: simnet schema > scenario.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a scenario, for editors."""
+    import json
+
+    from simnet.scenario import schema as json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command(epilog="Example: simnet check my_dsgd.py:DSGD")
+def check(
+    target: Annotated[str, typer.Argument(metavar="FILE:NAME", help="file.py:Name, module:Name or a shipped name.")],
+) -> None:
+    """Check an algorithm against the contract that every algorithm must meet."""
+    with _spoken_errors():
+        from simnet.check import check as check_target
+
+        findings = check_target(target)
+        for finding in findings:
+            typer.secho("  ok   " if finding.ok else "  FAIL ", fg="green" if finding.ok else "red", nl=False)
+            typer.echo(finding.name)
+            for text in () if finding.ok else (finding.message, finding.cure):
+                for line in str(text or "").splitlines():
+                    typer.echo(f"         {line}")
+        failed = sum(not finding.ok for finding in findings)
+        typer.echo(f"{target}: {failed} of {len(findings)} checks failed" if failed else f"{target}: all checks pass")
+    if failed:
+        raise typer.Exit(EXIT_BADLY_ENDED)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, epilog="Example: simnet bench"
+)
+def bench(context: typer.Context) -> None:
+    """Measure simnet against hand-written loops on the common job, and print the ratios."""
+    with _spoken_errors():
+        from simnet.bench import main as run_bench
+
+        run_bench(list(context.args))
+
+
+# ---- helpers ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _spoken_errors() -> Iterator[None]:
+    """Errors that simnet raises on purpose become one message and an exit code; others keep their traceback."""
+    try:
+        yield
+    except (InputError, ProgramError) as error:
+        _complain(str(error))
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    except RunError as error:
+        _complain(f"{error.outcome.value}: {error}")
+        typer.echo(f"try: {error.outcome.advice}", err=True)
+        raise typer.Exit(EXIT_BADLY_ENDED) from None
+
+
+def _complain(text: str) -> None:
+    typer.secho("error: ", fg="red", err=True, nl=False)
+    typer.echo(text, err=True)
+
+
+def _read(name: str, settings: list[str] | None, execution: dict[str, Any]) -> Scenario:
+    """The scenario with the values of the options in it."""
+    values: dict[str, Any] = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {setting!r}: write KEY=VALUE, such as network.link.loss=0.1")
+        values[key.strip()] = value.strip()
+    values |= {f"execution.{key}": value for key, value in execution.items() if value is not None}
+    from simnet.scenario import Scenario
+
+    scenario = Scenario.read(name)
+    return scenario.with_values(values) if values else scenario
+
+
+def _free_directory(name: str) -> Path:
+    """runs/<name>-<number> with the first number that is free."""
+    stem = "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_") or "run"
+    taken = {path.name for path in Path("runs").glob(f"{stem}-*")}
+    number = next(n for n in range(1, len(taken) + 2) if f"{stem}-{n}" not in taken)
+    return Path("runs") / f"{stem}-{number}"
+
+
+def _watched(work: Callable[[Callable[..., None]], Record], scenario: Scenario, directory: Path | None) -> Record:
+    """Do the work while showing how far it is; Ctrl-C ends it with a word on where the record lies."""
+    from simnet.progress import shown
+
+    try:
+        with shown(scenario.name) as progress:
+            return work(progress)
+    except KeyboardInterrupt:
+        kept = directory is not None and directory.is_dir()
+        word = f"; what was reported is kept in {directory}" if kept else ""
+        typer.echo(f"\ninterrupted{word}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _print_summary(record: Record) -> None:
+    from simnet import registry
+
+    typer.echo(registry.find("module", "simnet.analysis.table:summary")(record))
+
+
+def _exit_by(record: Record) -> None:
+    """The exit code that a run's outcome deserves."""
+    if record.ended is Outcome.INTERRUPTED:
+        typer.echo("interrupted; what was reported is kept in the record", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if record.ended in (Outcome.DIVERGED, Outcome.STARVED, Outcome.TOO_LARGE):
+        typer.echo(f"{record.outcome}; try: {record.ended.advice}", err=True)
+        raise typer.Exit(EXIT_BADLY_ENDED)
+
+
+def _entry(name: str, summary: str) -> None:
+    typer.secho(f"  {name}", fg="cyan", nl=False)
+    typer.echo(f"  {summary}" if summary else "")

@@ -1,0 +1,72 @@
+"""How far a run is: one live line on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from simnet.units import human
+
+EVERY_S = 10.0  # host seconds between two plain lines
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def shown(title: str, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A function that takes progress events: `round, rounds, sim_time_s, wire_bytes, messages`, maybe `objective`."""
+    out = stream if stream is not None else sys.stderr
+    if not out.isatty():
+        yield _plain_lines(title, out)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Bar(
+        *columns,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}", markup=False),
+        console=Console(file=out),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=None, title=title, state="")
+        started = time.perf_counter()
+
+        def tell(event: dict[str, Any]) -> None:
+            state = text(event, time.perf_counter() - started)
+            bar.update(task, completed=event["round"], total=event["rounds"], state=state)
+
+        yield tell
+
+
+def text(event: dict[str, Any], host_s: float) -> str:
+    """An event as a person reads it.
+
+    >>> text({"sim_time_s": 12.0, "wire_bytes": 3.4e6, "messages": 800, "objective": 0.5}, 2.0)
+    'simulated 12 s, 3.4 MB, 400 messages/s, objective 0.5'
+    """
+    parts = [f"simulated {human(event['sim_time_s'], 's')}", human(event["wire_bytes"], "bytes")]
+    if host_s > 0:
+        parts.append(f"{event['messages'] / host_s:,.0f} messages/s")
+    if event.get("objective") is not None:
+        parts.append(f"objective {event['objective']:.4g}")
+    return ", ".join(parts)
+
+
+def _plain_lines(title: str, out: TextIO) -> Progress:
+    started = last = time.perf_counter()
+
+    def tell(event: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= EVERY_S:
+            last = now
+            print(f"{title}: round {event['round']} of {event['rounds']}, {text(event, now - started)}", file=out)
+            out.flush()
+
+    return tell
