@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from simnet.errors import DataError, InputError, Outcome, RunError
+from simnet.errors import DataError, InputError, Outcome, RunError, nearest
 
 Columns: TypeAlias = dict[str, np.ndarray]
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -84,6 +84,13 @@ class Record:
         """The named outcome; `.advice` says what to try next."""
         return Outcome(self.outcome.partition(":")[0])
 
+    def reached(self, metric: str, value: float) -> dict[str, Any] | None:
+        """The first row at which `metric` is as good as `value`: its round, wire_bytes and sim_time_s, or None.
+
+        `accuracy` and its kin are to rise, all other metrics to fall. Raises InputError if there is no such metric.
+        """
+        return first_reached(self.rounds, metric, value)
+
     @classmethod
     def load(cls, directory: str | Path) -> Record:
         """Open the record in `directory`, also one whose run was interrupted or is still under way.
@@ -117,6 +124,23 @@ class Record:
             else:
                 writer.end(self.outcome)
         return Record.load(directory)
+
+
+def rises(metric: str) -> bool:
+    """Whether more of `metric` is better."""
+    return metric.startswith("accuracy")
+
+
+def first_reached(rounds: Columns, metric: str, value: float) -> dict[str, Any] | None:
+    """As `Record.reached`, from the columns of `rounds` (each of shape (R,))."""
+    if metric not in rounds:
+        raise InputError(f"there is no metric {metric!r} to reach{nearest(metric, rounds)}")
+    good = rounds[metric] >= value if rises(metric) else rounds[metric] <= value
+    if not good.any():
+        return None
+    row = int(np.argmax(good))
+    found = {name: rounds[name][row].item() for name in ("round", "wire_bytes", "sim_time_s") if name in rounds}
+    return {"value": value, **found}
 
 
 _CURE = "run the scenario again, or restore the file from a copy"
@@ -332,15 +356,16 @@ def _read_table(db: sqlite3.Connection, table: str) -> Columns:
     rows = db.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() if names else []
     if not rows:
         return {name: np.empty(0, dtype=kind) for name, kind in kinds.items()}
-    return {name: _column(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    columns = zip(*rows, strict=True)
+    return {name: _column(values, kinds.get(name)) for name, values in zip(names, columns, strict=True)}
 
 
-def _column(values: tuple[Any, ...]) -> np.ndarray:
+def _column(values: tuple[Any, ...], kind: str | None) -> np.ndarray:
     """int64 if every value is whole, str if any is text (missing: empty), else float64 (missing: NaN)."""
-    kinds = set(map(type, values))
-    if kinds == {int}:
+    seen = set(map(type, values))
+    if seen == {int} and kind != "float64":
         return np.array(values, dtype=np.int64)
-    if str in kinds:
+    if str in seen or kind == "str":
         return np.array(["" if value is None else str(value) for value in values])
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
@@ -349,7 +374,7 @@ def _load_arrays(directory: Path | None) -> dict[str, np.ndarray]:
     if directory is None or not (directory / "final.npz").is_file():
         return {}
     try:
-        with np.load(directory / "final.npz", allow_pickle=False) as stored:
+        with (directory / "final.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{directory / 'final.npz'} is corrupt ({error}); {_CURE}") from error
