@@ -9,6 +9,11 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "algorithms": {},
     "problems": {
         "Quadratic": "simnet.models.problems.quadratic:Quadratic",
+        "LeastSquares": "simnet.models.problems.linear:LeastSquares",
+        "LinearRegression": "simnet.models.problems.linear:LinearRegression",
+        "Logistic": "simnet.models.problems.logistic:Logistic",
+        "Softmax": "simnet.models.problems.softmax:Softmax",
+        "MLP": "simnet.models.problems.mlp:MLP",
     },
     "datasets": {
         "digits": "simnet.models.datasets.shipped:digits",

@@ -23,6 +23,8 @@ class Places:
     def of(self, dotted: str, *, key: bool = False) -> str:
         """`file.yaml:14:11` of a field's value (of its key), or of the nearest field that holds it."""
         table = self.keys if key else self.values
+        if dotted not in table and any(other.startswith(dotted + ".") for other in self.overrides):
+            return "--set"
         while dotted:
             if dotted in self.overrides:
                 return "--set"

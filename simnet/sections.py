@@ -1,0 +1,304 @@
+"""The sections of a scenario: what may be said, with which defaults, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from simnet.fields import (
+    Bandwidth,
+    Bytes,
+    Count,
+    Host,
+    Loss,
+    Part,
+    PositiveSeconds,
+    Probability,
+    Seconds,
+    Section,
+    Share,
+    Speed,
+    Whole,
+    refuse,
+)
+
+Oracle = Literal["fo", "zo"]
+
+
+# ---- network ------------------------------------------------------------------------------------------------------
+
+
+class Link(Section):
+    """What a link does when nothing more is said of it."""
+
+    bandwidth: Bandwidth = 1.25e7
+    """Bytes/s that pass, such as 100 Mbit/s."""
+    latency: Seconds = 1e-3
+    """Seconds from the last bit sent to the last bit arrived."""
+    loss: Loss = 0.0
+    """The probability that one packet (or message, see `loss_unit`) is lost."""
+
+
+class LinkOverride(Section):
+    """Other values for some links: `between: [a, b]` for both directions, `from` and `to` for one."""
+
+    between: tuple[Host, Host] | None = None
+    from_: Annotated[Host | None, Field(alias="from")] = None
+    to: Host | None = None
+    bandwidth: Bandwidth | None = None
+    latency: Seconds | None = None
+    loss: Loss | None = None
+
+    @model_validator(mode="after")
+    def _names_one_link(self) -> Self:
+        one_way = self.from_ is not None and self.to is not None
+        half = (self.from_ is None) != (self.to is None)
+        if half or one_way == (self.between is not None):
+            raise refuse("needs either `between: [a, b]` (both directions) or `from: a` with `to: b` (one)")
+        return self
+
+
+class Network(Section):
+    """Hosts, the links between them, and what becomes of messages."""
+
+    nodes: Count | None = None
+    """How many hosts; may be left out where the graph fixes it."""
+    graph: Part = Part("ring")
+    """The underlay: which hosts (and routers) have links."""
+    link: Link = Link()
+    """The default for every link; attributes on the graph's edges override it."""
+    links: list[LinkOverride] = []
+    """Overrides for single links."""
+    model: Literal["independent"] = "independent"
+    """How transfers share links: `independent` means not at all, beyond the ports."""
+    ports: Literal["serial", "parallel"] = "serial"
+    """Whether a host sends to its neighbours one after another or to all at once."""
+    receive_ports: Literal["serial", "parallel"] = "parallel"
+    """Whether a host receives one message at a time or all at once."""
+    policy: Literal["retry", "drop", "symmetric"] = "retry"
+    """What follows a loss: send again, give up, or give up both directions together."""
+    loss_unit: Literal["packet", "message"] = "packet"
+    """What is lost: packets of 1500 bytes (a message is lost if one is), or whole messages."""
+    wire_dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
+    """The format of numbers on the wire, whatever they are computed in."""
+    header_bytes: Annotated[Whole, Field(ge=0)] = 0
+    """Bytes added to each message."""
+
+    @model_validator(mode="after")
+    def _retry_can_succeed(self) -> Self:
+        losses = {"link.loss": self.link.loss} | {f"links.{i}.loss": link.loss for i, link in enumerate(self.links)}
+        for at, loss in losses.items():
+            if loss == 1.0 and self.policy == "retry":
+                raise refuse(
+                    "a loss of 1 under `policy: retry` would send for ever; take less, or `policy: drop`", at=at
+                )
+        return self
+
+
+# ---- nodes --------------------------------------------------------------------------------------------------------
+
+
+class Jitter(Section):
+    """A random factor of mean one on each duration."""
+
+    law: Literal["uniform", "exponential", "lognormal", "pareto"] = "uniform"
+    """The factor's distribution."""
+    spread: Annotated[float, Field(ge=0)] = 0.0
+    """Half-width of the uniform factor, else its relative spread."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"law": "uniform", "spread": value}
+        return value
+
+    @model_validator(mode="after")
+    def _stays_positive(self) -> Self:
+        if self.law == "uniform" and self.spread >= 1:
+            raise refuse("a uniform factor 1 ± spread needs a spread below 1, or durations could be negative")
+        return self
+
+
+class Straggler(Section):
+    """Now and then a call of an oracle takes longer."""
+
+    probability: Probability
+    """How often."""
+    slowdown: Annotated[float, Field(ge=1)]
+    """How many times longer."""
+
+
+class Estimator(Section):
+    """How a ZO node estimates a gradient: central two-point differences along random directions."""
+
+    directions: Count = 10
+    """How many directions; two values each."""
+    smoothing: Annotated[float, Field(gt=0)] = 1e-3
+    """The distance of the two points from the middle."""
+
+
+def _step(value: Any) -> Any:
+    return {"*": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+Step = Annotated[
+    dict[str, Seconds],
+    BeforeValidator(_step),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "object"}], "examples": ["10 ms"]}),
+]
+
+
+class NodeGroup(Section):
+    """Other values for some hosts: `nodes: [...]`, or `count`, or `fraction` (the last hosts not yet in a group)."""
+
+    nodes: list[Host] | None = None
+    count: Count | None = None
+    fraction: Share | None = None
+    compute: Speed | None = None
+    step: Step | None = None
+    jitter: Jitter | None = None
+    straggler: Straggler | None = None
+    oracle: Oracle | None = None
+    estimator: Estimator | None = None
+
+    @model_validator(mode="after")
+    def _is_chosen_once(self) -> Self:
+        if sum(choice is not None for choice in (self.nodes, self.count, self.fraction)) != 1:
+            raise refuse("needs exactly one of `nodes: [0, 3]`, `count: 4` and `fraction: 0.25` to say which hosts")
+        return self
+
+
+class Nodes(Section):
+    """How fast the hosts compute and what they can compute."""
+
+    compute: Speed = 1e10
+    """FLOP/s; with an oracle's FLOP it gives the duration of a call."""
+    step: Step | None = None
+    """The duration of an oracle call itself, such as 10 ms or {gradient: 10 ms, loss: 3 ms}."""
+    jitter: Jitter = Jitter()
+    """A random factor on durations; a number is the half-width of a uniform one."""
+    straggler: Straggler | None = None
+    """Now and then a call takes longer."""
+    oracle: Oracle = "fo"
+    """`fo` gives gradients, `zo` values only."""
+    estimator: Estimator = Estimator()
+    """How ZO hosts estimate gradients."""
+    groups: list[NodeGroup] = []
+    """Other values for some hosts; later groups override earlier ones."""
+
+
+# ---- work ---------------------------------------------------------------------------------------------------------
+
+
+def _batch(value: Any) -> Any:
+    if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise refuse("must be the number of rows in a minibatch, at least 1, or `full`")
+
+
+Batch = Annotated[
+    int | Literal["full"],
+    BeforeValidator(_batch),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "full"}]}),
+]
+
+
+class Problem(Section):
+    """What is minimised: a class, its parameters, and the data it is given."""
+
+    name: str
+    """A shipped name, `module:Name` or `file.py:Name`."""
+    params: dict[str, Any] = {}
+    """Every key that is not declared here goes to the problem's class."""
+    object: Any = Field(default=None, exclude=True, json_schema_extra={"description": "A problem given in Python."})
+    data: Part | None = None
+    """The dataset."""
+    split: Part | None = None
+    """How the rows are dealt to the nodes; by default iid where there are data."""
+    copies: Literal["one", "per_oracle"] = "one"
+    """`per_oracle` deals a full copy of the data to the FO nodes and one to the ZO nodes."""
+    batch: Batch = "full"
+    """Rows in a minibatch, or `full`."""
+    replace: bool = True
+    """Whether minibatches are drawn with replacement."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_keys(cls, value: Any) -> Any:
+        if isinstance(value, Problem):
+            return value
+        part = Part.of(value)
+        own = {"data", "split", "copies", "batch", "replace"}
+        kernel = {key: item for key, item in part.params.items() if key in own}
+        rest = {key: item for key, item in part.params.items() if key not in own}
+        return {"name": part.name, "object": part.object, "params": rest, **kernel}
+
+    @model_validator(mode="after")
+    def _split_needs_data(self) -> Self:
+        if self.split is not None and self.data is None:
+            raise refuse("has a `split` but no `data` to split; name a dataset, as in `data: digits`")
+        return self
+
+    def plain(self) -> Any:
+        """The section as YAML would have it."""
+        kernel = self.model_dump(exclude={"name", "params", "object"}, exclude_none=True)
+        return {"name": f"<{self.object}>" if self.object is not None else self.name, **self.params, **kernel}
+
+
+class Collective(Section):
+    """How averages over many nodes travel."""
+
+    pattern: Literal["server"] = "server"
+    """Through one host."""
+    server: Host | None = None
+    """Which host; by default the graph's centre."""
+
+
+class Stop(Section):
+    """What may end a run before its last round."""
+
+    sim_time: PositiveSeconds | None = None
+    """Simulated seconds."""
+    bytes: Bytes | None = None
+    """Bytes on the wire."""
+    at_target: bool = False
+    """Stop when every target is met."""
+
+
+# ---- how to run ---------------------------------------------------------------------------------------------------
+
+
+def _underscored(value: Any) -> Any:
+    return value.replace("-", "_").replace(" ", "_") if isinstance(value, str) else value
+
+
+class Execution(Section):
+    """How the run is carried out; nothing here changes what is simulated, but for the rounding of `dtype`."""
+
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes what is there."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """The format in which values are computed."""
+    threads: Count = 1
+    """CPU threads of the value plane."""
+    executor: Annotated[Literal["batched", "one_by_one"], BeforeValidator(_underscored)] = "batched"
+    """All nodes at once, or one task at a time (the reference)."""
+    tier: Literal["auto", "arrays", "events", "processes"] = "auto"
+    """The time plane's engine; `auto` takes the fastest that is exact."""
+    node_run: bool = False
+    """One generator per node in place of one per role (the reference; slow)."""
+    kernels: Literal["closed", "vmap"] = "closed"
+    """Closed-form gradients where a problem has them, or automatic ones."""
+    chunk_rows: Count | None = None
+    """Rows of the state computed at a time; by default as the cache likes it."""
+
+
+class Recording(Section):
+    """What is kept besides rounds, nodes and links."""
+
+    messages: bool = False
+    """One row for each message."""
+    timeline: bool = True
+    """Who computed, sent and waited when."""
