@@ -21,6 +21,9 @@ from simnet.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FEWEST_NODES = 32
+_PIECE_NUMBERS = 1 << 19  # 2 MiB of float32: whole batches that leave the cache were slower
+
 Oracle = Literal["loss", "gradient", "hvp"]
 Kernels = Literal["closed", "vmap"]
 
@@ -181,17 +184,20 @@ class Problem(ABC):
         """(slice of S, its data) pairs; one piece unless the subclass's `piece_size` asks for more."""
         nodes = self._indices(nodes_S)
         samples = None if samples_SB is None else self._indices(samples_SB)
-        size = len(nodes) if samples is not None else self.piece_size(len(nodes))
+        size = self.piece_size(None if samples is None else samples.shape[1])
         if size >= len(nodes):
             yield slice(None), self.node_data(nodes, samples)
             return
         for start in range(0, len(nodes), size):
             piece = slice(start, start + size)
-            yield piece, self.node_data(nodes[piece], None)
+            yield piece, self.node_data(nodes[piece], None if samples is None else samples[piece])
 
-    def piece_size(self, nodes: int) -> int:
-        """How many nodes a full-batch call may take at once, so that gathered data stay small."""
-        return nodes
+    def piece_size(self, batch: int | None) -> int:
+        """How many nodes one piece of a call may take, so that its tensors stay in the cache or at least small.
+
+        `batch` is the number of rows of each node, None for all of them.
+        """
+        return max(_FEWEST_NODES, _PIECE_NUMBERS // self.dim)
 
     def _reverse_over_reverse(self, x_D: Tensor, v_D: Tensor, *data: Tensor) -> Tensor:
         gradient: Callable[..., Tensor] = torch.func.grad(self.data_loss)

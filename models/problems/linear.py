@@ -27,20 +27,20 @@ class SquaredLoss(DataProblem):
         return {"loss": 2.0, "gradient": 4.0, "hvp": 4.0}[oracle] * self.dim * np.asarray(samples, np.float64)
 
     def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
-        return torch.bmm(x_SD[:, None, :], X_SBF.mT).mT  # the row form, far quicker than the column form
+        return torch.bmm(x_SD[:, None, :], X_SBF.mT)  # the row form, far quicker than the column form
 
-    def row_losses(self, z_SBC: Tensor, y_SB: Tensor) -> Tensor:
-        return 0.5 * (z_SBC[:, :, 0] - y_SB).square()
+    def row_losses(self, z_S1B: Tensor, y_SB: Tensor) -> Tensor:
+        return 0.5 * (z_S1B[:, 0] - y_SB).square()
 
     def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         X_SBF, y_SB = data[:2]
-        dz_SBC = self.weigh(self.outputs(x_SD, X_SBF).sub_(y_SB[:, :, None]), data)
-        out[:, None].baddbmm_(dz_SBC.mT, X_SBF, beta=0)
+        dz_S1B = self.weigh(self.outputs(x_SD, X_SBF).sub_(y_SB[:, None]), data)
+        out[:, None].copy_(torch.bmm(dz_S1B, X_SBF))
         self.ridge(out, x_SD)
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
-        dz_SBC = self.weigh(self.outputs(v_SD, data[0]), data)
-        out[:, None].baddbmm_(dz_SBC.mT, data[0], beta=0)
+        dz_S1B = self.weigh(self.outputs(v_SD, data[0]), data)
+        out[:, None].copy_(torch.bmm(dz_S1B, data[0]))
         self.ridge(out, v_SD)
 
     def load(self, device: Any, dtype: Any) -> None:

@@ -40,29 +40,29 @@ class Logistic(DataProblem):
 
     def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
         # row form: (S, 1, F) times (S, F, B) is far quicker than the column form
-        return torch.baddbmm(x_SD[:, None, -1:], x_SD[:, None, :-1], X_SBF.mT).mT
+        return torch.baddbmm(x_SD[:, None, -1:], x_SD[:, None, :-1], X_SBF.mT)
 
-    def row_losses(self, z_SBC: Tensor, y_SB: Tensor) -> Tensor:
-        z_SB = z_SBC[:, :, 0]
+    def row_losses(self, z_S1B: Tensor, y_SB: Tensor) -> Tensor:
+        z_SB = z_S1B[:, 0]
         return torch.nn.functional.softplus(z_SB, threshold=40.0) - y_SB * z_SB
 
-    def scores(self, z_KMC: Tensor, y_M: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": ((z_KMC[:, :, 0] > 0) == y_M).sum(1)}
+    def scores(self, z_K1M: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": ((z_K1M[:, 0] > 0) == y_M).sum(1)}
 
     def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         X_SBF, y_SB = data[:2]
-        z_SBC = self.outputs(x_SD, X_SBF)
-        dz_SBC = self.weigh(torch.sigmoid(z_SBC).sub_(y_SB[:, :, None]), data)
-        self._back(dz_SBC, X_SBF, out)
+        z_S1B = self.outputs(x_SD, X_SBF)
+        dz_S1B = self.weigh(torch.sigmoid(z_S1B).sub_(y_SB[:, None]), data)
+        self._back(dz_S1B, X_SBF, out)
         self.ridge(out, x_SD)
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         X_SBF = data[0]
-        p_SBC = torch.sigmoid(self.outputs(x_SD, X_SBF))
-        h_SBC = self.weigh(p_SBC * (1 - p_SBC) * self.outputs(v_SD, X_SBF), data)
-        self._back(h_SBC, X_SBF, out)
+        p_S1B = torch.sigmoid(self.outputs(x_SD, X_SBF))
+        h_S1B = self.weigh(p_S1B * (1 - p_S1B) * self.outputs(v_SD, X_SBF), data)
+        self._back(h_S1B, X_SBF, out)
         self.ridge(out, v_SD)
 
-    def _back(self, dz_SBC: Tensor, X_SBF: Tensor, out_SD: Tensor) -> None:
-        out_SD[:, None, :-1].baddbmm_(dz_SBC.mT, X_SBF, beta=0)
-        torch.sum(dz_SBC[:, :, 0], 1, out=out_SD[:, -1])
+    def _back(self, dz_S1B: Tensor, X_SBF: Tensor, out_SD: Tensor) -> None:
+        out_SD[:, None, :-1].copy_(torch.bmm(dz_S1B, X_SBF))
+        torch.sum(dz_S1B[:, 0], 1, out=out_SD[:, -1])

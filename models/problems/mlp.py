@@ -82,61 +82,65 @@ class MLP(DataProblem):
         return views
 
     def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
-        *hidden, last = self._views(x_SD)
+        (*hidden, (w, b)) = self._views(x_SD)
         a = X_SBF
-        for w, b in hidden:
-            a = torch.baddbmm(b[:, None], a, w.mT).relu_()
-        return torch.baddbmm(last[1][:, None], a, last[0].mT)
+        for v, c in hidden:
+            a = torch.baddbmm(c[:, None], a, v.mT).relu_()
+        return torch.baddbmm(b[:, :, None], w, a.mT)
 
-    def row_losses(self, z_SBC: Tensor, y_SB: Tensor) -> Tensor:
-        return cross_entropy(z_SBC, y_SB)
+    def row_losses(self, z_SCB: Tensor, y_SB: Tensor) -> Tensor:
+        return cross_entropy(z_SCB, y_SB)
 
-    def scores(self, z_KMC: Tensor, y_M: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": (z_KMC.argmax(2) == y_M).sum(1)}
+    def scores(self, z_KCM: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": (z_KCM.argmax(1) == y_M).sum(1)}
 
     def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
-        """Backpropagation: dz_L = softmax(z) - onehot(y); dz_(l-1) = (dz_l W_l) where a_(l-1) > 0; dW_l = dz_l' a_(l-1)."""
-        views = self._views(x_SD)
+        """Backpropagation: dz_L = softmax(z) - onehot(y); dz_l = dz_(l+1) W_(l+1) where a_l > 0; dW_l = dz_l' a_(l-1).
+
+        Activations are (S, B, width); z and dz of the last layer (S, C, B).
+        """
+        (*hidden, (w, b)) = self._views(x_SD)
         activations = [data[0]]
-        for w, b in views[:-1]:
-            activations.append(torch.baddbmm(b[:, None], activations[-1], w.mT).relu_())
-        w, b = views[-1]
-        dz = self.weigh(cross_entropy_slope(torch.baddbmm(b[:, None], activations[-1], w.mT), data[1]), data)
-        for layer in range(len(views) - 1, -1, -1):
-            start, (inner, width) = self._starts[layer], self.layers[layer]
-            cut, a = start + inner * width, activations[layer]
-            out[:, start:cut].view(-1, width, inner).baddbmm_(dz.mT, a, beta=0)
-            torch.sum(dz, 1, out=out[:, cut : cut + width])
+        for v, c in hidden:
+            activations.append(torch.baddbmm(c[:, None], activations[-1], v.mT).relu_())
+        z_SCB = torch.baddbmm(b[:, :, None], w, activations[-1].mT)
+        dz_SOB = self.weigh(cross_entropy_slope(z_SCB, data[1]), data)  # O: the width of a layer's output
+        for layer, (gw, gb) in reversed(list(enumerate(self._views(out)))):
+            gw.copy_(torch.bmm(dz_SOB, activations[layer]))  # quicker than a product into strided rows
+            torch.sum(dz_SOB, 2, out=gb)
             if layer:
-                dz = torch.bmm(dz, views[layer][0]).mul_(a > 0)
+                da_SBO = torch.bmm(dz_SOB.mT, w)
+                dz_SOB = torch.ops.aten.threshold_backward(da_SBO, activations[layer], 0).mT
+                w = hidden[layer - 1][0]
         self.ridge(out, x_SD)
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         """Pearlmutter's R operator (Neural Computation 6, 1994): the derivative of backpropagation along v.
 
-        With R of a quantity its derivative along v: Rz_l = Ra_(l-1) W_l' + a_(l-1) V_l' + vb_l, Ra_l = Rz_l where a_l > 0,
-        Rdz_L = (diag(p) - p p') Rz_L, RdW_l = Rdz_l' a_(l-1) + dz_l' Ra_(l-1), Rdz_(l-1) = Rdz_l W_l + dz_l V_l where
-        a_(l-1) > 0.
+        With R of a quantity its derivative along v, and (V_l, c_l) the layers of v: Rz_l = Ra_(l-1) W_l' + a_(l-1) V_l'
+        + c_l, Ra_l = Rz_l where a_l > 0; Rdz_L = (diag(p) - p p') Rz_L, RdW_l = Rdz_l' a_(l-1) + dz_l' Ra_(l-1),
+        Rdz_l = Rdz_(l+1) W_(l+1) + dz_(l+1) V_(l+1) where a_l > 0.
         """
-        views, along = self._views(x_SD), self._views(v_SD)
-        activations, slopes, masks = [data[0]], [data[0]], []  # slopes[0] is never read: the data do not move
-        z = rz = data[0]
-        for layer, ((w, b), (v, vb)) in enumerate(zip(views, along, strict=True)):
-            z = torch.baddbmm(b[:, None], activations[-1], w.mT)
-            rz = torch.baddbmm(vb[:, None], activations[-1], v.mT)
+        masked = torch.ops.aten.threshold_backward
+        (*hidden, (w, b)), (*along, (v, c)) = self._views(x_SD), self._views(v_SD)
+        a, ra = [data[0]], [data[0]]  # ra[0] is never read: the data do not move
+        for layer, ((w_l, b_l), (v_l, c_l)) in enumerate(zip(hidden, along, strict=True)):
+            rz = torch.baddbmm(c_l[:, None], a[-1], v_l.mT)
             if layer:
-                rz = torch.baddbmm(rz, slopes[-1], w.mT)
-            if layer < len(views) - 1:
-                masks.append(z > 0)
-                activations.append(z.relu_())
-                slopes.append(rz.mul_(masks[-1]))
-        rdz = self.weigh(softmax_hessian(torch.softmax(z, 2), rz), data)
-        dz = self.weigh(cross_entropy_slope(z, data[1]), data)
+                rz.baddbmm_(ra[-1], w_l.mT)
+            a.append(torch.baddbmm(b_l[:, None], a[-1], w_l.mT).relu_())
+            ra.append(masked(rz, a[-1], 0))
+        z_SCB = torch.baddbmm(b[:, :, None], w, a[-1].mT)
+        rz_SCB = torch.baddbmm(c[:, :, None], v, a[-1].mT).baddbmm_(w, ra[-1].mT)
+        rdz_SOB = self.weigh(softmax_hessian(torch.softmax(z_SCB, 1), rz_SCB), data)
+        dz_SOB = self.weigh(cross_entropy_slope(z_SCB, data[1]), data)
         for layer, (gw, gb) in reversed(list(enumerate(self._views(out)))):
-            gw.baddbmm_(rdz.mT, activations[layer], beta=0)
-            torch.sum(rdz, 1, out=gb)
+            product = torch.bmm(rdz_SOB, a[layer])
+            gw.copy_(product.baddbmm_(dz_SOB, ra[layer]) if layer else product)
+            torch.sum(rdz_SOB, 2, out=gb)
             if layer:
-                gw.baddbmm_(dz.mT, slopes[layer])
-                rdz = torch.baddbmm(torch.bmm(rdz, views[layer][0]), dz, along[layer][0]).mul_(masks[layer - 1])
-                dz = torch.bmm(dz, views[layer][0]).mul_(masks[layer - 1])
+                rda = torch.bmm(rdz_SOB.mT, w).baddbmm_(dz_SOB.mT, v)
+                rdz_SOB = masked(rda, a[layer], 0).mT
+                dz_SOB = masked(torch.bmm(dz_SOB.mT, w), a[layer], 0).mT
+                w, v = hidden[layer - 1][0], along[layer - 1][0]
         self.ridge(out, v_SD)

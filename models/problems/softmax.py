@@ -45,43 +45,43 @@ class Softmax(DataProblem):
 
     def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
         w_SCF, b_SC = self._views(x_SD)
-        return torch.baddbmm(b_SC[:, None], X_SBF, w_SCF.mT)
+        return torch.baddbmm(b_SC[:, :, None], w_SCF, X_SBF.mT)
 
-    def row_losses(self, z_SBC: Tensor, y_SB: Tensor) -> Tensor:
-        return cross_entropy(z_SBC, y_SB)
+    def row_losses(self, z_SCB: Tensor, y_SB: Tensor) -> Tensor:
+        return cross_entropy(z_SCB, y_SB)
 
-    def scores(self, z_KMC: Tensor, y_M: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": (z_KMC.argmax(2) == y_M).sum(1)}
+    def scores(self, z_KCM: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": (z_KCM.argmax(1) == y_M).sum(1)}
 
     def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         X_SBF, y_SB = data[:2]
-        dz_SBC = self.weigh(cross_entropy_slope(self.outputs(x_SD, X_SBF), y_SB), data)
+        dz_SCB = self.weigh(cross_entropy_slope(self.outputs(x_SD, X_SBF), y_SB), data)
         gw_SCF, gb_SC = self._views(out)
-        gw_SCF.baddbmm_(dz_SBC.mT, X_SBF, beta=0)
-        torch.sum(dz_SBC, 1, out=gb_SC)
+        gw_SCF.copy_(torch.bmm(dz_SCB, X_SBF))  # quicker than a product into strided rows
+        torch.sum(dz_SCB, 2, out=gb_SC)
         self.ridge(out, x_SD)
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         X_SBF = data[0]
-        p_SBC = torch.softmax(self.outputs(x_SD, X_SBF), 2)
-        h_SBC = self.weigh(softmax_hessian(p_SBC, self.outputs(v_SD, X_SBF)), data)
+        p_SCB = torch.softmax(self.outputs(x_SD, X_SBF), 1)
+        h_SCB = self.weigh(softmax_hessian(p_SCB, self.outputs(v_SD, X_SBF)), data)
         hw_SCF, hb_SC = self._views(out)
-        hw_SCF.baddbmm_(h_SBC.mT, X_SBF, beta=0)
-        torch.sum(h_SBC, 1, out=hb_SC)
+        hw_SCF.copy_(torch.bmm(h_SCB, X_SBF))
+        torch.sum(h_SCB, 2, out=hb_SC)
         self.ridge(out, v_SD)
 
 
-def cross_entropy(z_SBC: Tensor, y_SB: Tensor) -> Tensor:
+def cross_entropy(z_SCB: Tensor, y_SB: Tensor) -> Tensor:
     """logsumexp(z) - z_y by row, (S, B)."""
-    return torch.logsumexp(z_SBC, 2) - z_SBC.gather(2, y_SB[:, :, None])[:, :, 0]
+    return torch.logsumexp(z_SCB, 1) - z_SCB.gather(1, y_SB[:, None])[:, 0]
 
 
-def cross_entropy_slope(z_SBC: Tensor, y_SB: Tensor) -> Tensor:
+def cross_entropy_slope(z_SCB: Tensor, y_SB: Tensor) -> Tensor:
     """softmax(z) - onehot(y) by row; a new tensor."""
-    dz_SBC = torch.softmax(z_SBC, 2)
-    return dz_SBC.scatter_add_(2, y_SB[:, :, None], dz_SBC.new_full((), -1.0).expand(*y_SB.shape, 1))
+    dz_SCB = torch.softmax(z_SCB, 1)
+    return dz_SCB.scatter_add_(1, y_SB[:, None], dz_SCB.new_full((), -1.0).expand(len(y_SB), 1, y_SB.shape[1]))
 
 
-def softmax_hessian(p_SBC: Tensor, s_SBC: Tensor) -> Tensor:
+def softmax_hessian(p_SCB: Tensor, s_SCB: Tensor) -> Tensor:
     """(diag(p) - p p') s by row; a new tensor."""
-    return p_SBC * (s_SBC - (p_SBC * s_SBC).sum(2, keepdim=True))
+    return p_SCB * (s_SCB - (p_SCB * s_SCB).sum(1, keepdim=True))
