@@ -155,4 +155,4 @@ def schema() -> dict[str, Any]:
     jitter = {"anyOf": [number, {"$ref": "#/$defs/Jitter"}]}
     for owner in ("Nodes", "NodeGroup"):
         made["$defs"][owner]["properties"]["jitter"] = jitter
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "simnet scenario"} | made
+    return made | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "simnet scenario"}
