@@ -101,8 +101,9 @@ class Problem(ABC):
         """f_i(x_i) for each node of `nodes_S`, shape (S,)."""
         out = x_SD.new_empty(len(x_SD))
         form = self.closed_losses if self._closed else torch.func.vmap(self.data_loss)
-        for piece, data in self._pieces(nodes_S, samples_SB):
-            out[piece] = form(x_SD[piece], *data)
+        with torch.no_grad():
+            for piece, data in self._pieces(nodes_S, samples_SB):
+                out[piece] = form(x_SD[piece], *data)
         return out
 
     def gradients(
@@ -113,11 +114,12 @@ class Problem(ABC):
         `out`, where given, receives the result: shape (S, D), rows contiguous, sharing no memory with `x_SD`.
         """
         out = torch.empty_like(x_SD) if out is None else out
-        for piece, data in self._pieces(nodes_S, samples_SB):
-            if self._closed:
-                self.closed_gradients(x_SD[piece], *data, out=out[piece])
-            else:
-                out[piece] = torch.func.vmap(torch.func.grad(self.data_loss))(x_SD[piece], *data)
+        with torch.no_grad():
+            for piece, data in self._pieces(nodes_S, samples_SB):
+                if self._closed:
+                    self.closed_gradients(x_SD[piece], *data, out=out[piece])
+                else:
+                    out[piece] = torch.func.vmap(torch.func.grad(self.data_loss))(x_SD[piece], *data)
         return out
 
     def hvps(
@@ -130,11 +132,12 @@ class Problem(ABC):
     ) -> Tensor:
         """Hessian-vector products: the Hessian of each f_i at x_i times v_i, shape (S, D); `out` as in `gradients`."""
         out = torch.empty_like(x_SD) if out is None else out
-        for piece, data in self._pieces(nodes_S, samples_SB):
-            if self._closed:
-                self.closed_hvps(x_SD[piece], v_SD[piece], *data, out=out[piece])
-            else:
-                out[piece] = torch.func.vmap(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
+        with torch.no_grad():
+            for piece, data in self._pieces(nodes_S, samples_SB):
+                if self._closed:
+                    self.closed_hvps(x_SD[piece], v_SD[piece], *data, out=out[piece])
+                else:
+                    out[piece] = torch.func.vmap(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
         return out
 
     @abstractmethod

@@ -16,7 +16,7 @@ def digits() -> Dataset:
     """8x8 handwritten digits: 64 features in [0, 1], 10 classes, 1,437 training and 360 test rows."""
     with files("simnet.models.datasets").joinpath("embedded/digits.npz").open("rb") as stream:
         rows = np.load(stream)["rows"]
-    x, y, cut = rows[:, :64] / 16.0, rows[:, 64].astype(np.int64), _TRAINING_DIGITS
+    x, y, cut = np.ascontiguousarray(rows[:, :64] / 16.0), rows[:, 64].astype(np.int64), _TRAINING_DIGITS
     licence = "CC BY 4.0; E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, doi:10.24432/C50P49"
     return Dataset("digits", x[:cut], y[:cut], x[cut:], y[cut:], 10, licence)
 

@@ -8,6 +8,7 @@ D parameters, M rows in total, K models.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -74,10 +75,11 @@ class DataProblem(Problem):
 
     def load(self, device: Any, dtype: Any) -> None:
         parts = self.parts()
+        self._scratch: dict[str, tuple[tuple[int, ...], Tensor, Tensor]] = {}
         data, sizes = parts.dataset, parts.sizes
-        self._X_MF = torch.as_tensor(data.train_x, dtype=dtype, device=device)
+        self._X_MF = torch.as_tensor(data.train_x, dtype=dtype, device=device).contiguous()  # rows are gathered
         self._y_M = self._targets(data.train_y, device, dtype)
-        self._test_X = torch.as_tensor(data.test_x, dtype=dtype, device=device)
+        self._test_X = torch.as_tensor(data.test_x, dtype=dtype, device=device).contiguous()
         self._test_y = self._targets(data.test_y, device, dtype)
         flat = np.concatenate(parts.rows).astype(np.int64)
         self._rows = torch.as_tensor(flat, device=device)  # all nodes' rows, one node after another
@@ -107,8 +109,34 @@ class DataProblem(Problem):
 
     def _gather(self, rows_SB: Tensor) -> tuple[Tensor, Tensor]:
         flat = rows_SB.reshape(-1)
-        X = self._X_MF.index_select(0, flat).view(*rows_SB.shape, -1)
-        return X, self._y_M.index_select(0, flat).view(rows_SB.shape)
+        y_SB = self._y_M.index_select(0, flat).view(rows_SB.shape)
+        if torch.is_grad_enabled():  # autograd may keep the rows
+            return self._X_MF.index_select(0, flat).view(*rows_SB.shape, -1), y_SB
+        X_SBF = self.scratch("X", *rows_SB.shape, self._X_MF.shape[1])
+        torch.index_select(self._X_MF, 0, flat, out=X_SBF.view(len(flat), -1))
+        return X_SBF, y_SB
+
+    def scratch(self, name: str, *shape: int) -> Tensor:
+        """A tensor with arbitrary content, the same memory at each call with this name.
+
+        Fresh memory for every product costs page faults, a third of a gradient at 64 nodes. For closed forms only: autograd
+        must not see it.
+        """
+        held = self._scratch.get(name)
+        if held is not None and held[0] == shape:
+            return held[1]
+        count = math.prod(shape)
+        memory = held[2] if held is not None and len(held[2]) >= count else self._X_MF.new_empty(count)
+        self._scratch[name] = (shape, memory[:count].view(shape), memory)
+        return self._scratch[name][1]
+
+    def product(self, name: str, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
+        """The batched matrix product in the scratch memory `name`."""
+        return torch.bmm(a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
+
+    def affine(self, name: str, bias: Tensor, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
+        """The batched matrix product plus a broadcast bias in the scratch memory `name`."""
+        return torch.baddbmm(bias, a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
 
     def piece_size(self, batch: int | None) -> int:
         """Few enough nodes for the cache in a minibatch call, for a modest memory in a full-batch one."""

@@ -101,16 +101,16 @@ class MLP(DataProblem):
         """
         (*hidden, (w, b)) = self._views(x_SD)
         activations = [data[0]]
-        for v, c in hidden:
-            activations.append(torch.baddbmm(c[:, None], activations[-1], v.mT).relu_())
-        z_SCB = torch.baddbmm(b[:, :, None], w, activations[-1].mT)
+        for layer, (v, c) in enumerate(hidden):
+            activations.append(self.affine(f"a{layer}", c[:, None], activations[-1], v.mT).relu_())
+        z_SCB = self.affine("z", b[:, :, None], w, activations[-1].mT)
         dz_SOB = self.weigh(cross_entropy_slope(z_SCB, data[1]), data)  # O: the width of a layer's output
         for layer, (gw, gb) in reversed(list(enumerate(self._views(out)))):
-            gw.copy_(torch.bmm(dz_SOB, activations[layer]))  # quicker than a product into strided rows
+            gw.copy_(self.product("gw", dz_SOB, activations[layer]))  # quicker than a product into strided rows
             torch.sum(dz_SOB, 2, out=gb)
             if layer:
-                da_SBO = torch.bmm(dz_SOB.mT, w)
-                dz_SOB = torch.ops.aten.threshold_backward(da_SBO, activations[layer], 0).mT
+                da_SBO = self.product(f"da{layer}", dz_SOB.mT, w)
+                dz_SOB = torch.ops.aten.threshold_backward.grad_input(da_SBO, activations[layer], 0, grad_input=da_SBO).mT
                 w = hidden[layer - 1][0]
         self.ridge(out, x_SD)
 
