@@ -229,7 +229,7 @@ def _watched(work: Callable[[Callable[..., None]], Record], scenario: Scenario, 
     from simnet.progress import shown
 
     try:
-        with shown(scenario.name) as progress:
+        with scenario.placing(), shown(scenario.name) as progress:
             return work(progress)
     except KeyboardInterrupt:
         kept = directory is not None and directory.is_dir()

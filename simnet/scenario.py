@@ -9,14 +9,15 @@ Text with units (`10 Mbit/s`, `20 ms`) becomes SI numbers here; a name becomes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import PrivateAttr, ValidationError
 
 from simnet import registry, sources
-from simnet.errors import InputError, nearest
+from simnet.errors import InputError, ScenarioError, nearest
 from simnet.explain import explain
 from simnet.fields import Count, Host, Part, Section, Whole
 from simnet.sections import Collective, Execution, Network, Nodes, Problem, Recording, Stop
@@ -118,6 +119,16 @@ class Scenario(Section):
     def place(self, dotted: str) -> str:
         """Where a field stands (`ring.yaml:14:11`), or "" when it was not read from a file."""
         return self._places.of(dotted)
+
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """Adds the place in this file to a ScenarioError that knows its field alone."""
+        try:
+            yield
+        except ScenarioError as error:
+            if not error.place and error.field and (place := self.place(error.field)):
+                error.place, error.args = place, (f"{place} {error}",)
+            raise
 
     def plain(self) -> dict[str, Any]:
         """The resolved scenario as plain dicts, lists and SI numbers."""

@@ -276,6 +276,13 @@ def test_python_errors_name_the_field_alone() -> None:
         minimal(network={"nodes": 4, "link": {"loss": 1.2}})
 
 
+def test_an_error_from_deeper_down_gets_its_place(scenario: Scenario) -> None:
+    with pytest.raises(ScenarioError, match=r"^try\.yaml:7:5 network\.links: there is no link 0 -> 9$") as error:
+        with scenario.placing():
+            raise ScenarioError("there is no link 0 -> 9", field="network.links")
+    assert error.value.place == "try.yaml:7:5"
+
+
 def test_names_are_checked_with_their_place(scenario: Scenario) -> None:
     good = scenario.with_values({"algorithm": "fractions:Fraction"})  # any callable without required parameters
     check_names(good)
