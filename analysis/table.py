@@ -31,7 +31,7 @@ def summary(record: Record) -> str:
     end = record.summary
     parts = [_title(record), _outcome(record), _time(record), _bytes(record), _metrics(record), _targets(record)]
     host = _host(record, end)
-    return "\n\n".join("\n".join(part) for part in [*parts, host] if part) + "\n"
+    return "\n\n".join("\n".join(part) for part in [*parts, host] if part)
 
 
 def rounds_table(record: Record, columns: Sequence[str] | None = None, every: int | None = None) -> str:
@@ -49,7 +49,7 @@ def rounds_table(record: Record, columns: Sequence[str] | None = None, every: in
     step = every or max(1, math.ceil(count / 20))
     chosen = sorted({*range(0, count, step), count - 1} if count else ())
     columns_of_text = [_column(name, rounds[name][chosen]) for name in names]
-    return "\n".join(_aligned([list(row) for row in zip(*columns_of_text, strict=True)], left=0)) + "\n"
+    return "\n".join(_aligned([list(row) for row in zip(*columns_of_text, strict=True)], left=0))
 
 
 def to_csv(record: Record, path: str | Path, table: str = "rounds") -> Path:
@@ -89,7 +89,7 @@ def _time(record: Record) -> list[str]:
     lines = [_line("simulated time", said(total), f"{int(rounds):,} rounds")]
     for name, label in (("compute_s", "compute"), ("exposed_comm_s", "exposed communication"), ("idle_s", "idle")):
         per_node = record.nodes.get(name, np.empty(0))
-        if len(per_node):
+        if len(per_node) and np.isfinite(per_node).all():
             mean, low, high = float(per_node.mean()), float(per_node.min()), float(per_node.max())
             note = f"{_share(mean, total)} mean node"
             note += "" if said(low) == said(high) else f", {said(low)} to {said(high)}"
@@ -107,7 +107,7 @@ def _bytes(record: Record) -> list[str]:
     if wire is None:
         return []
     messages = int(_last(record, "messages") or 0)
-    lost = int(record.links["lost_messages"].sum()) if "lost_messages" in record.links else 0
+    lost = int(np.nansum(record.links.get("lost_messages", 0)))
     note = f"{messages:,} messages" + (f", {lost:,} lost" if lost else "")
     said = _same_unit(wire, "wire_bytes")
     lines = [_line("bytes on the wire", said(wire), note)]
@@ -124,7 +124,7 @@ def _by_kind(record: Record) -> dict[str, float]:
     if given:
         return {kind.removesuffix("_bytes"): float(amount) for kind, amount in given.items()}
     links = record.links
-    return {kind: float(links[f"{kind}_bytes"].sum()) for kind in KINDS if len(links.get(f"{kind}_bytes", ()))}
+    return {kind: float(np.nansum(links[f"{kind}_bytes"])) for kind in KINDS if len(links.get(f"{kind}_bytes", ()))}
 
 
 def _metrics(record: Record) -> list[str]:

@@ -17,22 +17,32 @@ Shapes: R rows of a table, N nodes, D parameters.
 from __future__ import annotations
 
 import json
-import math
-import os
 import sqlite3
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from simnet.errors import DataError, InputError, Outcome, RunError, nearest
-
-Columns: TypeAlias = dict[str, np.ndarray]
-Rows: TypeAlias = Sequence[Mapping[str, Any]] | Mapping[str, Any]
+from simnet.storage import (
+    BASE,
+    CURE,
+    Columns,
+    Rows,
+    Tables,
+    last_round,
+    load_arrays,
+    make_meta,
+    plain,
+    put_meta,
+    read_meta,
+    read_table,
+    save_arrays,
+    write_atomically,
+)
 
 SCHEMA = 1
 FINAL_LIMIT_BYTES = 64_000_000
@@ -41,21 +51,6 @@ _OWN_FILES = (
     _FILE, f"{_FILE}-wal", f"{_FILE}-shm", f"{_FILE}-journal", "scenario.yaml", "summary.json", "final.npz",
     "objective.png", "accuracy.png", "consensus.png", "timeline.png",
 )  # fmt: skip
-
-# The columns that every row of a table has; the metrics that apply come on top.
-_BASE: dict[str, dict[str, str]] = {
-    "rounds": {"round": "int64", "sim_time_s": "float64", "host_time_s": "float64", "wire_bytes": "int64",
-               "messages": "int64"},
-    "nodes": {"node": "int64", "role": "str", "oracle": "str", "compute_s": "float64",
-              "exposed_comm_s": "float64", "idle_s": "float64", "finish_s": "float64", "reports": "int64",
-              "sent_bytes": "int64", "received_bytes": "int64"},
-    "links": {"source": "int64", "target": "int64", "messages": "int64", "lost_messages": "int64",
-              "payload_bytes": "int64", "index_bytes": "int64", "header_bytes": "int64",
-              "retransmitted_bytes": "int64", "acknowledgement_bytes": "int64", "wire_bytes": "int64"},
-    "messages": {"exchange": "int64", "source": "int64", "target": "int64", "sent_s": "float64",
-                 "arrived_s": "float64", "bytes": "int64", "attempts": "int64", "delivered": "int64"},
-    "spans": {"node": "int64", "kind": "str", "start_s": "float64", "end_s": "float64", "round": "int64"},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,17 +102,17 @@ class Record:
             try:
                 damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if damage != "ok":
-                    raise DataError(f"{path} is corrupt: {damage}; {_CURE}")
+                    raise DataError(f"{path} is corrupt: {damage}; {CURE}")
                 return _read(connection, directory)
             finally:
                 connection.close()
         except (sqlite3.DatabaseError, json.JSONDecodeError, KeyError) as error:
-            raise DataError(f"{path} cannot be read as a record ({error}); {_CURE}") from error
+            raise DataError(f"{path} cannot be read as a record ({error}); {CURE}") from error
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Record:
         """Write this record, e.g. one that was kept in memory, to `directory`, and open that."""
         with RecordWriter(Path(directory), self.header, self.scenario, overwrite=overwrite) as writer:
-            for name in _BASE:
+            for name in BASE:
                 writer.append(name, getattr(self, name))
             if self.summary.get("outcome"):
                 writer.finish(self.ended, self.summary, self.final, text=self.outcome)
@@ -135,15 +130,13 @@ def first_reached(rounds: Columns, metric: str, value: float) -> dict[str, Any] 
     """As `Record.reached`, from the columns of `rounds` (each of shape (R,))."""
     if metric not in rounds:
         raise InputError(f"there is no metric {metric!r} to reach{nearest(metric, rounds)}")
-    good = rounds[metric] >= value if rises(metric) else rounds[metric] <= value
+    slack = 1e-6 * abs(value)  # 324 of 360 right is an accuracy of 0.9, also when counted in single precision
+    good = rounds[metric] >= value - slack if rises(metric) else rounds[metric] <= value + slack
     if not good.any():
         return None
     row = int(np.argmax(good))
-    found = {name: rounds[name][row].item() for name in ("round", "wire_bytes", "sim_time_s") if name in rounds}
-    return {"value": value, **found}
-
-
-_CURE = "run the scenario again, or restore the file from a copy"
+    place: dict[str, Any] = {name: rounds[name][row].item() for name in ("round", "wire_bytes", "sim_time_s")}
+    return {"value": value, **place}
 
 
 def _no_record(directory: Path) -> str:
@@ -175,18 +168,17 @@ class RecordWriter:
     ) -> None:
         self.directory = None if directory is None else Path(directory)
         self._final: dict[str, np.ndarray] = {}
-        self._columns: dict[str, list[str]] = {}
         self._ended = False
         if self.directory is None:
             self._db = sqlite3.connect(":memory:")
         else:
             _make_room(self.directory, overwrite)
-            _write_atomically(self.directory / "scenario.yaml", scenario_text.encode())
+            write_atomically(self.directory / "scenario.yaml", scenario_text.encode())
             self._db = sqlite3.connect(self.directory / _FILE)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-        with self._db:
-            self._db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT)")
+        self._tables = Tables(self._db)
+        make_meta(self._db)
         self._put(schema=SCHEMA, header=dict(header), scenario=scenario_text, status="running")
 
     def __enter__(self) -> RecordWriter:
@@ -226,31 +218,14 @@ class RecordWriter:
 
         A column seen for the first time is added; rows that lack it read as NaN.
         """
-        names, values = _as_tuples(rows)
-        if not names:
-            return
-        with self._db:
-            self._make_columns(table, names)
-            marks = ", ".join("?" * len(names))
-            self._db.executemany(f"INSERT INTO {table} ({_listed(names)}) VALUES ({marks})", values)
-
-    def _make_columns(self, table: str, names: Iterable[str]) -> None:
-        known = self._columns.get(table)
-        if known is None:
-            known = list(_BASE[table])
-            self._db.execute(f"CREATE TABLE {table} ({_listed(known)})")
-        for name in names:
-            if name not in known:
-                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {_listed([name])}")
-                known = [*known, name]
-        self._columns[table] = known
+        self._tables.append(table, rows)
 
     # ---- the run as a whole --------------------------------------------------------------------------------
 
     @property
     def last_round(self) -> int | None:
         """The newest round that is on disk; None before the first."""
-        return _last_round(self._db)
+        return last_round(self._db)
 
     def status(self, text: str) -> None:
         """Say what the run is doing, for whoever opens the record meanwhile."""
@@ -258,7 +233,7 @@ class RecordWriter:
 
     def describe(self, **header: Any) -> None:
         """Add to the header what was not known at the start, such as `log_hash`."""
-        self._put(header={**json.loads(_meta(self._db)["header"]), **header})
+        self._put(header={**read_meta(self._db)["header"], **header})
 
     def finish(
         self, outcome: Outcome, summary: Mapping[str, Any], final: Mapping[str, np.ndarray], *, text: str = ""
@@ -273,9 +248,9 @@ class RecordWriter:
         self._final = {name: np.asarray(value) for name, value in final.items()}
         if self.directory is not None:
             if 0 < sum(value.nbytes for value in self._final.values()) <= FINAL_LIMIT_BYTES:
-                _save_arrays(self.directory / "final.npz", self._final)
-            shown = json.dumps(_plain(summary, finite=True), indent=2, allow_nan=False)
-            _write_atomically(self.directory / "summary.json", shown.encode() + b"\n")
+                save_arrays(self.directory / "final.npz", self._final)
+            shown = json.dumps(plain(summary, finite=True), indent=2, allow_nan=False)
+            write_atomically(self.directory / "summary.json", shown.encode() + b"\n")
         self.describe(**{name: summary[name] for name in ("log_hash", "tier") if summary.get(name) is not None})
         self._put(summary=summary, outcome=text, status="ended")
         self._ended = True
@@ -301,9 +276,7 @@ class RecordWriter:
         self._db.close()
 
     def _put(self, **values: Any) -> None:
-        with self._db:
-            for name, value in values.items():
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(_plain(value))))
+        put_meta(self._db, values)
 
 
 def _outcome_text(error: BaseException, last_round: int | None) -> str:
@@ -320,96 +293,23 @@ def _outcome_text(error: BaseException, last_round: int | None) -> str:
 # ---- reading -----------------------------------------------------------------------------------------------
 
 
-def _meta(db: sqlite3.Connection) -> dict[str, str]:
-    return dict(db.execute("SELECT name, value FROM meta").fetchall())
-
-
-def _last_round(db: sqlite3.Connection) -> int | None:
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rounds'").fetchone():
-        return None
-    newest = db.execute("SELECT max(round) FROM rounds").fetchone()[0]
-    return None if newest is None else int(newest)
-
-
 def _read(db: sqlite3.Connection, directory: Path | None, final: dict[str, np.ndarray] | None = None) -> Record:
-    meta = {name: json.loads(value) for name, value in _meta(db).items()}
+    meta = read_meta(db)
     if meta["schema"] != SCHEMA:
         raise DataError(
             f"{directory}: the record has layout {meta['schema']}, this simnet reads {SCHEMA}; run it again"
         )
-    last = _last_round(db)
+    last = last_round(db)
     killed = "interrupted: killed " + ("before the first round" if last is None else f"after round {last}")
     return Record(
         header=meta["header"],
-        **{name: _read_table(db, name) for name in _BASE},
+        **{name: read_table(db, name) for name in BASE},
         summary=meta.get("summary", {}),
-        final=_load_arrays(directory) if final is None else final,
+        final=(load_arrays(directory / "final.npz") if directory else {}) if final is None else final,
         scenario=meta["scenario"],
         directory=directory,
         outcome=meta.get("outcome", killed),
     )
-
-
-def _read_table(db: sqlite3.Connection, table: str) -> Columns:
-    kinds = _BASE[table]
-    names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-    rows = db.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() if names else []
-    if not rows:
-        return {name: np.empty(0, dtype=kind) for name, kind in kinds.items()}
-    columns = zip(*rows, strict=True)
-    return {name: _column(values, kinds.get(name)) for name, values in zip(names, columns, strict=True)}
-
-
-def _column(values: tuple[Any, ...], kind: str | None) -> np.ndarray:
-    """int64 if every value is whole, str if any is text (missing: empty), else float64 (missing: NaN)."""
-    seen = set(map(type, values))
-    if seen == {int} and kind != "float64":
-        return np.array(values, dtype=np.int64)
-    if str in seen or kind == "str":
-        return np.array(["" if value is None else str(value) for value in values])
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _load_arrays(directory: Path | None) -> dict[str, np.ndarray]:
-    if directory is None or not (directory / "final.npz").is_file():
-        return {}
-    try:
-        with (directory / "final.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{directory / 'final.npz'} is corrupt ({error}); {_CURE}") from error
-
-
-# ---- writing -----------------------------------------------------------------------------------------------
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
-
-
-def _as_tuples(rows: Rows) -> tuple[list[str], Iterable[tuple[Any, ...]]]:
-    if isinstance(rows, Mapping):
-        columns = {name: np.asarray(column).tolist() for name, column in rows.items()}
-        return list(columns), zip(*columns.values(), strict=True)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return names, [tuple(_plain(row.get(name)) for name in names) for row in rows]
-
-
-def _plain(value: Any, finite: bool = False) -> Any:
-    """`value` with numpy numbers and arrays turned into Python's, for JSON and sqlite."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item, finite) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, finite) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), finite)
-    if isinstance(value, Outcome):
-        return value.value
-    if isinstance(value, bool):
-        return value
-    if finite and isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def _make_room(directory: Path, overwrite: bool) -> None:
@@ -423,19 +323,3 @@ def _make_room(directory: Path, overwrite: bool) -> None:
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{directory} cannot be written ({error.strerror}); name another directory") from error
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(part, path)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)

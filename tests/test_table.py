@@ -70,7 +70,7 @@ host: 930 ms, 1.29 Mevents/s, tier arrays, cpu, 1 thread
 
 
 def test_the_end_of_a_run_reads_like_this() -> None:
-    assert summary(finished()) == SUMMARY
+    assert summary(finished()) + "\n" == SUMMARY
 
 
 def test_only_the_host_line_depends_on_the_machine() -> None:
@@ -138,6 +138,22 @@ def test_targets_are_reached_upwards_for_accuracy_and_downwards_for_the_rest() -
     assert first_reached(rounds, "objective", 0.3) is not None
     assert first_reached(rounds, "objective", 0.1) is None
     assert first_reached({**rounds, "accuracy": np.full(50, np.nan)}, "accuracy", 0.1) is None
+
+
+def test_a_target_is_reached_also_in_single_precision() -> None:
+    rounds = {**finished().rounds, "accuracy": np.full(50, float(np.float32(0.9)))}
+    assert rounds["accuracy"][0] < 0.9
+    assert first_reached(rounds, "accuracy", 0.9) is not None
+
+
+def test_an_estimate_has_times_and_bytes_but_no_metrics() -> None:
+    writer = RecordWriter(None, {"seed": 3}, "")
+    writer.rounds([{"round": 8, "sim_time_s": 2.0, "wire_bytes": 900, "messages": 3}])
+    writer.nodes([{"node": 0, "compute_s": 1.0}])
+    text = summary(writer.record())
+    assert "compute                             1.000 s    50.0 % mean node" in text
+    assert "after round" not in text
+    assert "exposed" not in text
 
 
 @pytest.mark.parametrize(
