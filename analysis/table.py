@@ -71,7 +71,7 @@ def _title(record: Record) -> list[str]:
     header = record.header
     words = [str(header["name"])] if header.get("name") else []
     nodes = header.get("nodes") or len(record.nodes["node"])
-    words += [f"{nodes} nodes"] if nodes else []
+    words += [_count(nodes, "node")] if nodes else []
     words += [f"seed {header['seed']}"] if "seed" in header else []
     return [", ".join(words)] if words else []
 
@@ -86,7 +86,7 @@ def _time(record: Record) -> list[str]:
         return [_sentence("simulated time", "no round was reported")]
     rounds = _last(record, "round") or 0
     said = _same_unit(total, "sim_time_s")
-    lines = [_line("simulated time", said(total), f"{int(rounds):,} rounds")]
+    lines = [_line("simulated time", said(total), _count(int(rounds), "round"))]
     for name, label in (("compute_s", "compute"), ("exposed_comm_s", "exposed communication"), ("idle_s", "idle")):
         per_node = record.nodes.get(name, np.empty(0))
         if len(per_node) and np.isfinite(per_node).all():
@@ -108,7 +108,7 @@ def _bytes(record: Record) -> list[str]:
         return []
     messages = int(_last(record, "messages") or 0)
     lost = int(np.nansum(record.links.get("lost_messages", 0)))
-    note = f"{messages:,} messages" + (f", {lost:,} lost" if lost else "")
+    note = _count(messages, "message") + (f", {lost:,} lost" if lost else "")
     said = _same_unit(wire, "wire_bytes")
     lines = [_line("bytes on the wire", said(wire), note)]
     for kind, amount in _by_kind(record).items():
@@ -172,7 +172,7 @@ def _host(record: Record, end: Mapping[str, Any]) -> list[str]:
         words.append(f"tier {tier}")
     words += [str(record.header["device"])] if record.header.get("device") else []
     if threads := record.header.get("threads"):
-        words.append(f"{threads} thread{'s' if threads != 1 else ''}")
+        words.append(_count(threads, "thread"))
     return ["host: " + ", ".join(words)] if words else []
 
 
@@ -208,6 +208,10 @@ def _last(record: Record, name: str) -> float | None:
 
 def _line(label: str, value: str, note: str = "") -> str:
     return f"{label:<{_LABEL}}{value:>14}   {note}".rstrip()
+
+
+def _count(number_: int, noun: str) -> str:
+    return f"{number_:,} {noun}{'' if number_ == 1 else 's'}"
 
 
 def _sentence(label: str, text: str) -> str:

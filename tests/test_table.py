@@ -151,7 +151,8 @@ def test_an_estimate_has_times_and_bytes_but_no_metrics() -> None:
     writer.rounds([{"round": 8, "sim_time_s": 2.0, "wire_bytes": 900, "messages": 3}])
     writer.nodes([{"node": 0, "compute_s": 1.0}])
     text = summary(writer.record())
-    assert "compute                             1.000 s    50.0 % mean node" in text
+    assert "1 node, seed 3" in text
+    assert "1.000 s    50.0 % mean node" in text
     assert "after round" not in text
     assert "exposed" not in text
 
