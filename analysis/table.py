@@ -69,11 +69,11 @@ def to_csv(record: Record, path: str | Path, table: str = "rounds") -> Path:
 
 def _title(record: Record) -> list[str]:
     header = record.header
-    words = [str(header["name"])] if header.get("name") else []
+    parts = [str(header["name"])] if header.get("name") else []
     nodes = header.get("nodes") or len(record.nodes["node"])
-    words += [_count(nodes, "node")] if nodes else []
-    words += [f"seed {header['seed']}"] if "seed" in header else []
-    return [", ".join(words)] if words else []
+    parts += [_count(nodes, "node")] if nodes else []
+    parts += [f"seed {header['seed']}"] if "seed" in header else []
+    return [", ".join(parts)] if parts else []
 
 
 def _outcome(record: Record) -> list[str]:
@@ -162,18 +162,18 @@ def _targets(record: Record) -> list[str]:
 
 def _host(record: Record, end: Mapping[str, Any]) -> list[str]:
     """The one line that differs from machine to machine."""
-    words = []
+    parts = []
     seconds = end.get("host_time_s", _last(record, "host_time_s"))
     if seconds is not None and math.isfinite(seconds):
-        words.append(human(seconds, "s"))
+        parts.append(human(seconds, "s"))
     if (rate := end.get("events_per_s")) is not None:
-        words.append(f"{_si(float(rate))}events/s")
+        parts.append(f"{_si(float(rate))}events/s")
     if tier := end.get("tier", record.header.get("tier")):
-        words.append(f"tier {tier}")
-    words += [str(record.header["device"])] if record.header.get("device") else []
+        parts.append(f"tier {tier}")
+    parts += [str(record.header["device"])] if record.header.get("device") else []
     if threads := record.header.get("threads"):
-        words.append(_count(threads, "thread"))
-    return ["host: " + ", ".join(words)] if words else []
+        parts.append(_count(threads, "thread"))
+    return ["host: " + ", ".join(parts)] if parts else []
 
 
 # ---- pieces of text ----------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_an_estimate_has_times_and_bytes_but_no_metrics() -> None:
     text = summary(writer.record())
     assert "1 node, seed 3" in text
     assert "1.000 s    50.0 % mean node" in text
-    assert "after round" not in text
+    assert "objective" not in text
     assert "exposed" not in text
 
 
