@@ -277,9 +277,9 @@ def test_python_errors_name_the_field_alone() -> None:
 
 
 def test_an_error_from_deeper_down_gets_its_place(scenario: Scenario) -> None:
-    with pytest.raises(ScenarioError, match=r"^try\.yaml:7:5 network\.links: there is no link 0 -> 9$") as error:
-        with scenario.placing():
-            raise ScenarioError("there is no link 0 -> 9", field="network.links")
+    says = r"^try\.yaml:7:5 network\.links: there is no link 0 -> 9$"
+    with pytest.raises(ScenarioError, match=says) as error, scenario.placing():
+        raise ScenarioError("there is no link 0 -> 9", field="network.links")
     assert error.value.place == "try.yaml:7:5"
 
 
