@@ -19,6 +19,9 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "digits": "simnet.models.datasets.shipped:digits",
         "heart_scale": "simnet.models.datasets.shipped:heart_scale",
         "libsvm": "simnet.models.datasets.libsvm:libsvm",
+        "idx": "simnet.models.datasets.idx:idx",
+        "npz": "simnet.models.datasets.tables:npz",
+        "csv": "simnet.models.datasets.tables:csv",
     },
     "splits": {
         "iid": "simnet.models.splits.shipped:iid",
