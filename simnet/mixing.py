@@ -109,10 +109,9 @@ def uniform(src: np.ndarray, dst: np.ndarray, n: int, *, grain: float = GRAIN_FL
     degree = np.bincount(dst, minlength=n)
     mixing = _by_row(src, dst, 1.0 / (1 + degree[dst]), n, grain)
     if not mixing.doubly_stochastic:
-        out = np.bincount(src, minlength=n)
         raise TopologyError(
-            f"mixing uniform needs a regular graph; here {_degrees(degree)} nodes send to one and one sends to {_degrees(out)}:"
-            " use metropolis (undirected graph), row_stochastic or column_stochastic"
+            f"mixing uniform needs a regular graph, and here nodes have {degree.min()} to {degree.max()} neighbours:"
+            " use metropolis (undirected graphs), row_stochastic or column_stochastic"
         )
     return mixing
 
@@ -201,11 +200,6 @@ def _with_own(
     if (own < 0).any():
         raise TopologyError(f"node {int(np.argmin(own))}: the weights of its edges sum to more than one")
     return Mixing(src, dst, units * grain, own * grain, grain)
-
-
-def _degrees(degree: np.ndarray) -> str:
-    low, high = int(degree.min(initial=0)), int(degree.max(initial=0))
-    return str(low) if low == high else f"{low} to {high}"
 
 
 def _apply(mixing: Mixing, x_N: np.ndarray) -> np.ndarray:

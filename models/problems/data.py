@@ -191,14 +191,13 @@ class DataProblem(Problem):
             return {}
         totals: dict[str, Tensor] = {}
         count = len(self._test_y)
-        weight_M = torch.full((count,), 1.0 / count, dtype=self.dtype, device=self.device)
+        weight_M = torch.ones(count, dtype=self.dtype, device=self.device)
         for models, X_MF, y_M, w_M in self._passes(x_KD, (self._test_X, self._test_y), weight_M):
             z_KCM = self.outputs(x_KD[models], X_MF.expand(len(x_KD[models]), -1, -1))
             sums = {"validation_loss": self.row_losses(z_KCM, y_M.expand(len(z_KCM), -1)) @ w_M}
-            sums |= {name: value / count for name, value in self.scores(z_KCM, y_M).items()}
-            for name, value in sums.items():
+            for name, value in (sums | self.scores(z_KCM, y_M)).items():
                 totals.setdefault(name, torch.zeros(len(x_KD), dtype=self.dtype, device=self.device))[models] += value
-        return totals
+        return {name: total.div_(count) for name, total in totals.items()}
 
     def widest(self) -> int:
         """The largest number of values that the model holds for one row at one node."""

@@ -127,19 +127,19 @@ class MLP(DataProblem):
         for layer, ((w_l, b_l), (v_l, c_l)) in enumerate(zip(hidden, along, strict=True)):
             rz = torch.baddbmm(c_l[:, None], a[-1], v_l.mT)
             if layer:
-                rz.baddbmm_(ra[-1], w_l.mT)
+                rz = torch.baddbmm(rz, ra[-1], w_l.mT)
             a.append(torch.baddbmm(b_l[:, None], a[-1], w_l.mT).relu_())
             ra.append(masked(rz, a[-1], 0))
         z_SCB = torch.baddbmm(b[:, :, None], w, a[-1].mT)
-        rz_SCB = torch.baddbmm(c[:, :, None], v, a[-1].mT).baddbmm_(w, ra[-1].mT)
+        rz_SCB = torch.baddbmm(torch.baddbmm(c[:, :, None], v, a[-1].mT), w, ra[-1].mT)
         rdz_SOB = self.weigh(softmax_hessian(torch.softmax(z_SCB, 1), rz_SCB), data)
         dz_SOB = self.weigh(cross_entropy_slope(z_SCB, data[1]), data)
         for layer, (gw, gb) in reversed(list(enumerate(self._views(out)))):
             product = torch.bmm(rdz_SOB, a[layer])
-            gw.copy_(product.baddbmm_(dz_SOB, ra[layer]) if layer else product)
+            gw.copy_(torch.baddbmm(product, dz_SOB, ra[layer]) if layer else product)
             torch.sum(rdz_SOB, 2, out=gb)
             if layer:
-                rda = torch.bmm(rdz_SOB.mT, w).baddbmm_(dz_SOB.mT, v)
+                rda = torch.baddbmm(torch.bmm(rdz_SOB.mT, w), dz_SOB.mT, v)
                 rdz_SOB = masked(rda, a[layer], 0).mT
                 dz_SOB = masked(torch.bmm(dz_SOB.mT, w), a[layer], 0).mT
                 w, v = hidden[layer - 1][0], along[layer - 1][0]

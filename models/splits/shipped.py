@@ -77,7 +77,7 @@ def main_class(
     held = []
     for node in range(nodes):
         own = node % len(pools)
-        others = [c for c in range(len(pools)) if c != own]
+        others = [(own + k) % len(pools) for k in range(1, len(pools))]  # each starts elsewhere, so none is worn out
         wanted = np.bincount([own] * main + [others[k % len(others)] for k in range(size - main)], minlength=len(pools))
         parts = [np.take(pools[c], np.arange(taken[c], taken[c] + w), mode="wrap") for c, w in enumerate(wanted)]
         taken += wanted
