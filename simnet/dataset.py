@@ -19,8 +19,8 @@ def _no_rows() -> np.ndarray:
 class Dataset:
     """Training and test rows. Shapes: M rows, F features.
 
-    Labels are int64 0 .. classes-1 for classification, float64 with `classes=None` for regression. The test part may be
-    empty. `licence` says under which terms the data came and whom to cite.
+    Labels are int64 0 .. classes-1 for classification, float64 with `classes=None` for regression. The test
+    part may be empty. `licence` says under which terms the data came and whom to cite.
     """
 
     name: str
@@ -34,7 +34,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
             if x.ndim != 2 or y.shape != (len(x),):
-                raise DataError(f"{self.name}: {part} rows have shape {x.shape} and labels {y.shape}; need (M, F) and (M,)")
+                raise DataError(
+                    f"{self.name}: {part} rows have shape {x.shape} and labels {y.shape}; need (M, F) and (M,)"
+                )
         if len(self.train_x) == 0:
             raise DataError(f"{self.name}: no training rows")
 

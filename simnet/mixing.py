@@ -1,8 +1,8 @@
 """Mixing matrices: the weight W[i, j] that node i gives to node j's message.
 
-Weights are whole multiples of a grain, a power of two, and a node's own weight is one less the sum of the others in whole
-numbers of grains. So rows (columns for `column_stochastic`) sum to exactly one in any order of summation, in the dtype
-whose grain it is, and nothing in gossip drifts by rounding of the weights.
+Weights are whole multiples of a grain, a power of two, and a node's own weight is one less the sum of the
+others in whole numbers of grains. So rows (columns for `column_stochastic`) sum to exactly one in any order
+of summation, in the dtype whose grain it is, and nothing in gossip drifts by rounding of the weights.
 
 Shapes: N nodes, E directed edges (src, dst), as `Topology.edges` gives them.
 """
@@ -143,8 +143,9 @@ def dense(mixing: Mixing) -> np.ndarray:
 def spectral_gap(mixing: Mixing) -> float | None:
     """1 - the second largest modulus of W's eigenvalues; None (not computed) above 20,000 nodes.
 
-    One node has gap 1. Dense eigenvalues up to 2,000 nodes; above that, symmetric W by Lanczos on the complement of the
-    all-ones vector (relative error about 1e-6) and other W by the growth of a power iteration there.
+    One node has gap 1. Dense eigenvalues up to 2,000 nodes; above that, symmetric W by Lanczos on the
+    complement of the all-ones vector (relative error about 1e-6) and other W by the growth of a power
+    iteration there.
     """
     n = mixing.n
     if n == 1:
@@ -190,9 +191,7 @@ def _by_row(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, n: int, grain:
     return _with_own(src, dst, weight, dst, n, grain)
 
 
-def _with_own(
-    src: np.ndarray, dst: np.ndarray, weight: np.ndarray, ends: np.ndarray, n: int, grain: float
-) -> Mixing:
+def _with_own(src: np.ndarray, dst: np.ndarray, weight: np.ndarray, ends: np.ndarray, n: int, grain: float) -> Mixing:
     """Weights rounded down to the grain (so that no own weight turns negative); own = one less their sum at `ends`."""
     units = np.floor(np.asarray(weight, np.float64) / grain).astype(np.int64)
     own = np.full(n, round(1 / grain), np.int64)
@@ -218,7 +217,8 @@ def _lanczos(mixing: Mixing, steps: int = 400) -> tuple[float, float]:
     n = mixing.n
     basis = np.zeros((min(steps, n - 1) + 1, n))
     basis[0] = _start(n)
-    diagonal, off = [], []
+    diagonal: list[float] = []
+    off: list[float] = []
     previous = (np.inf, -np.inf)
     for k in range(len(basis) - 1):
         y = _apply(mixing, basis[k])

@@ -1,9 +1,9 @@
 """What is minimised: f(x) = (1/N) sum_i f_i(x), with f_i known to node i alone.
 
-A problem has two sides. What stands before `prepare` (names, shapes, sizes, FLOP) serves the time plane and touches no
-torch; what stands after it works on tensors. A subclass says what data a call needs (`node_data`) and what one node's
-loss on such data is (`data_loss`); losses, gradients and Hessian-vector products of many nodes at once follow by vmap,
-or by closed forms where the subclass has them.
+A problem has two sides. What stands before `prepare` (names, shapes, sizes, FLOP) serves the time plane and
+touches no torch; what stands after it works on tensors. A subclass says what data a call needs (`node_data`)
+and what one node's loss on such data is (`data_loss`); losses, gradients and Hessian-vector products of many
+nodes at once follow by vmap, or by closed forms where the subclass has them.
 
 Shapes: N nodes; S nodes of one call (each with its own x); D parameters; B rows of a minibatch; K models.
 """
@@ -11,7 +11,7 @@ Shapes: N nodes; S nodes of one call (each with its own x); D parameters; B rows
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _FEWEST_NODES = 32
 _PIECE_NUMBERS = 1 << 19  # 2 MiB of float32: whole batches that leave the cache were slower
 
-Oracle = Literal["loss", "gradient", "hvp"]
 Kernels = Literal["closed", "vmap"]
 
 
@@ -56,7 +55,7 @@ class Problem(ABC):
 
     @abstractmethod
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
-        """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows (2 for a multiply and an add)."""
+        """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows; 2 for a multiply-add."""
 
     # ---- tensors -------------------------------------------------------------------------------------------------
 
@@ -183,7 +182,7 @@ class Problem(ABC):
     def _indices(self, rows: Any) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.device)
 
-    def _pieces(self, nodes_S: Tensor, samples_SB: Tensor | None) -> list[tuple[slice, tuple[Tensor, ...]]] | Any:
+    def _pieces(self, nodes_S: Tensor, samples_SB: Tensor | None) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
         """(slice of S, its data) pairs; one piece unless the subclass's `piece_size` asks for more."""
         nodes = self._indices(nodes_S)
         samples = None if samples_SB is None else self._indices(samples_SB)

@@ -34,8 +34,8 @@ class Topology(ABC):
     def edges(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Sources and targets of the directed edges of exchange k, int64 (E,) each.
 
-        Sorted by (target, source); an undirected edge stands in both directions; no loops, no doubles. The caller must
-        not write into the arrays.
+        Sorted by (target, source); an undirected edge stands in both directions; no loops, no doubles. The
+        caller must not write into the arrays.
         """
 
     def weights(self, k: int) -> np.ndarray | None:
@@ -48,8 +48,8 @@ class StaticTopology(Topology):
 
     Args:
         graph: a Graph or DiGraph (or their multigraphs).
-        hosts: the graph's nodes that are nodes of the topology, in order; by default all, in the graph's order. Edges to
-            other graph nodes (routers) are not part of it.
+        hosts: the graph's nodes that are nodes of the topology, in order; by default all, in the graph's
+            order. Edges to other graph nodes (routers) are not part of it.
     """
 
     static = True

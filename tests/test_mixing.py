@@ -149,7 +149,11 @@ def test_uniform_refuses_an_irregular_graph_and_names_the_cure() -> None:
 
 def test_kinds_are_found_exactly() -> None:
     assert mixed(shipped.ring(5)).kinds == ("symmetric", "doubly_stochastic", "row_stochastic", "column_stochastic")
-    assert mixed(shipped.exponential(6), mx.uniform).kinds == ("doubly_stochastic", "row_stochastic", "column_stochastic")
+    assert mixed(shipped.exponential(6), mx.uniform).kinds == (
+        "doubly_stochastic",
+        "row_stochastic",
+        "column_stochastic",
+    )
     assert mixed(shipped.star(5), mx.row_stochastic).kinds == ("row_stochastic",)
     assert mixed(shipped.star(5), mx.column_stochastic).kinds == ("column_stochastic",)
     loose = Mixing(np.array([1]), np.array([0]), np.array([0.1]), np.array([0.9, 1.0]), GRAIN_FLOAT32)

@@ -43,7 +43,9 @@ def made_up(nodes: int, features: int, classes: int | None, seed: int) -> Parts:
 def problems(nodes: int, features: int, seed: int, l2: float) -> list[Problem]:
     return [
         Quadratic(nodes, seed, dim=features),
-        Quadratic.from_arrays(np.linspace(0.5, 2, nodes)[:, None], made_up(nodes, features, 2, seed).dataset.train_x[:nodes]),
+        Quadratic.from_arrays(
+            np.linspace(0.5, 2, nodes)[:, None], made_up(nodes, features, 2, seed).dataset.train_x[:nodes]
+        ),
         LeastSquares(nodes, seed, dim=features, rows=4, rank=max(1, features - 1), l2=l2),
         LinearRegression(made_up(nodes, features, None, seed), l2=l2, weighting="samples"),
         Softmax(made_up(nodes, features, 3, seed), l2=l2),

@@ -116,8 +116,11 @@ def test_by_label_cuts_the_sorted_rows_into_blocks() -> None:
         (lambda: shipped.dirichlet(LABELS, 4, 0, alpha=0.0), "alpha = 0.0; give a positive number"),
         (lambda: shipped.dirichlet(LABELS, 4, 0, alpha=-1.0), "alpha = -1.0"),
         (lambda: shipped.dirichlet(LABELS, 4, 0, rows=0), "rows = 0"),
-        (lambda: shipped.dirichlet(LABELS[:5], 6, 0), "5 training rows cannot give each of 6 parts one.*or give `rows`"),
-        (lambda: shipped.iid(LABELS[:5], 6, 0), "5 training rows cannot give each of 6 parts one; use fewer nodes"),
+        (
+            lambda: shipped.dirichlet(LABELS[:5], 6, 0),
+            "5 rows cannot give each of 6 parts one.*or give `rows`",
+        ),
+        (lambda: shipped.iid(LABELS[:5], 6, 0), "5 rows cannot give each of 6 parts one; use fewer nodes"),
         (lambda: shipped.by_label(LABELS[:5], 6, 0), "use fewer nodes"),
         (lambda: shipped.shards(LABELS[:5], 3, 0, per_node=2), "each of 6 parts one.*fewer shards"),
         (lambda: shipped.shards(LABELS, 3, 0, per_node=0), "per_node = 0"),

@@ -61,7 +61,9 @@ def read_idx(file: Path) -> np.ndarray:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{file}: not a sound .gz file ({error}); fetch it again") from error
     if len(raw) < 4 or raw[:2] != b"\x00\x00" or raw[2] not in _TYPES:
-        raise DataError(f"{file}, byte 0: {raw[:4]!r} is no IDX header (two zero bytes, a type, the number of dimensions)")
+        raise DataError(
+            f"{file}, byte 0: {raw[:4]!r} is no IDX header (two zero bytes, a type, the number of dimensions)"
+        )
     kind, start = np.dtype(_TYPES[raw[2]]), 4 + 4 * raw[3]
     if len(raw) < start:
         raise DataError(f"{file}, byte {len(raw)}: the file ends within its header of {start} bytes")

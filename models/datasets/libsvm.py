@@ -24,15 +24,15 @@ def libsvm(
 ) -> Dataset:
     """A file in LIBSVM text (also .gz and .bz2), as a dense float64 matrix.
 
-    Features left out of a row are zero; a row with a label alone is a zero row. Blank lines, CRLF line ends and `#`
-    comments are fine.
+    Features left out of a row are zero; a row with a label alone is a zero row. Blank lines, CRLF line ends
+    and `#` comments are fine.
 
     Args:
         path: the file, absolute or relative to the scenario.
         features: their number; by default the largest index in the training and test files.
         test: a second file with the test rows; without it `test_fraction` of the rows are held out.
-        labels: `classes` numbers the labels in ascending order (-1/+1 become 0/1), `values` keeps them for regression;
-            `auto` takes whole numbers as classes.
+        labels: `classes` numbers the labels in ascending order (-1/+1 become 0/1), `values` keeps them for
+            regression; `auto` takes whole numbers as classes.
 
     Raises:
         DataError: a missing file, or one that does not parse (the message gives the line).
@@ -63,7 +63,9 @@ def parse(text: bytes, name: str, features: int | None = None) -> tuple[np.ndarr
         try:
             labels.append(float(parts[0]))
         except ValueError:
-            raise DataError(f"{name}, line {number}: {_shown(parts[0])} is not a label; expected '+1 3:0.5 7:1'") from None
+            raise DataError(
+                f"{name}, line {number}: {_shown(parts[0])} is not a label; expected '+1 3:0.5 7:1'"
+            ) from None
         lengths.append(len(parts) - 1)
         lines.append(number)
         tokens += parts[1:]
@@ -113,7 +115,9 @@ def _check(
     unordered = (np.diff(columns) <= 0) & (np.diff(rows) == 0)
     if unordered.any():
         at = int(np.argmax(unordered)) + 1
-        raise DataError(f"{name}, line {lines[rows[at]]}: feature index {columns[at]} after {columns[at - 1]}; must ascend")
+        raise DataError(
+            f"{name}, line {lines[rows[at]]}: feature index {columns[at]} after {columns[at - 1]}; must ascend"
+        )
     if not np.isfinite(values).all():
         raise DataError(f"{name}, line {lines[rows[int(np.argmax(~np.isfinite(values)))]]}: a value that is not finite")
     if not np.isfinite(labels).all():

@@ -31,7 +31,8 @@ def npz(
         path: the file, absolute or relative to the scenario.
         x: name of the training features.
         y: name of the training labels.
-        test_x: name of the test features; where the archive lacks it `test_fraction` of the rows are held out.
+        test_x: name of the test features; where the archive lacks it `test_fraction` of the rows are held
+            out.
         test_y: name of the test labels.
         test_fraction: see `test_x`.
         labels: `classes`, `values` (regression), or by their being whole numbers.
@@ -80,7 +81,8 @@ def csv(
         labels: `classes`, `values` (regression), or by their being whole numbers.
 
     Raises:
-        DataError: a missing file, a field that is no number, or a row of another length (the message gives the line).
+        DataError: a missing file, a field that is no number, or a row of another length (the message gives
+            the line).
     """
     file = find_file(path, base_dir)
     x, words = _table(file, target, separator)
@@ -159,7 +161,9 @@ def _rows(array: np.ndarray, file: Path, name: str) -> np.ndarray:
     flat = array.reshape(len(array), -1)
     x = flat if flat.dtype in (np.float32, np.float64) else _numbers(flat, file, name)
     if not np.isfinite(x).all():
-        raise DataError(f"{file}: array {name!r}, row {int(np.argmax(~np.isfinite(x).all(1)))}: a value that is not finite")
+        raise DataError(
+            f"{file}: array {name!r}, row {int(np.argmax(~np.isfinite(x).all(1)))}: a value that is not finite"
+        )
     return np.ascontiguousarray(x)
 
 

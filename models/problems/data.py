@@ -2,14 +2,15 @@
 
     f_i(x) = (1/n_i) sum_r loss(x; row r of node i) + (l2/2) |x|^2
 
-Shapes: N nodes, S nodes of a call, B rows of each (a minibatch, or all with padding), F features, C outputs of the model,
-D parameters, M rows in total, K models.
+Shapes: N nodes, S nodes of a call, B rows of each (a minibatch, or all with padding), F features, C outputs
+of the model, D parameters, M rows in total, K models.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,9 +31,9 @@ Weighting = Literal["nodes", "samples"]
 class DataProblem(Problem):
     """A model on real rows, with closed forms for all nodes at once.
 
-    A subclass gives `outputs` (the model), `row_losses` (the loss on its outputs), and, if it sets `closed_forms`, the
-    closed forms on gathered rows. A minibatch weights its rows 1/B; a full batch comes with a weight per row, zero where
-    rows are padding.
+    A subclass gives `outputs` (the model), `row_losses` (the loss on its outputs), and, if it sets
+    `closed_forms`, the closed forms on gathered rows. A minibatch weights its rows 1/B; a full batch comes
+    with a weight per row, zero where rows are padding.
 
     Args:
         samples_N: rows at each node.
@@ -119,8 +120,8 @@ class DataProblem(Problem):
     def scratch(self, name: str, *shape: int) -> Tensor:
         """A tensor with arbitrary content, the same memory at each call with this name.
 
-        Fresh memory for every product costs page faults, a third of a gradient at 64 nodes. For closed forms only: autograd
-        must not see it.
+        Fresh memory for every product costs page faults, a third of a gradient at 64 nodes. For closed forms
+        only: autograd must not see it.
         """
         held = self._scratch.get(name)
         if held is not None and held[0] == shape:
@@ -206,7 +207,9 @@ class DataProblem(Problem):
     def _train(self) -> tuple[Tensor, Tensor]:
         return (self._X_MF, self._y_M) if self._held is None else (self._X_MF[self._held], self._y_M[self._held])
 
-    def _passes(self, x_KD: Tensor, rows: tuple[Tensor, Tensor], weight_M: Tensor) -> Any:
+    def _passes(
+        self, x_KD: Tensor, rows: tuple[Tensor, Tensor], weight_M: Tensor
+    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """(slice of K, X, y, weights) over blocks whose intermediate values stay small."""
         X_MF, y_M = rows
         block = max(1, min(len(y_M), _PIECE_NUMBERS // self.widest()))

@@ -63,8 +63,8 @@ class SquaredLoss(DataProblem):
 class LeastSquares(SquaredLoss):
     """f_i(x) = 1/(2 R) |A_i x - b_i|^2 on synthetic rows: A_i (R, D) normal, b_i = A_i x_i + noise.
 
-    The nodes' own solutions are x_i = x_0 + h * normal. With `rank` r below D all rows lie in one random subspace of r
-    dimensions, so f has no unique minimiser; `optimum` gives the one of least norm.
+    The nodes' own solutions are x_i = x_0 + h * normal. With `rank` r below D all rows lie in one random
+    subspace of r dimensions, so f has no unique minimiser; `optimum` gives the one of least norm.
 
     Args:
         dim: D.

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class MLP(DataProblem):
     """Cross entropy of z = W_L relu(... relu(W_1 a + b_1) ...) + b_L; x = (W_1, b_1, W_2, b_2, ...), W_l row by row.
 
-    That is the order of `torch.nn.Linear`'s parameters. D = sum over layers of out (in + 1).
-    First point: W_l normal with variance 2/in (He et al., ICCV 2015), b_l = 0, one draw from `seed` for all nodes.
-    FLOP of a call on B rows (matrix products only), with P_l = in_l out_l and P = sum_l P_l: loss 2 B P, gradient
-    2 B (3 P - P_1) (no derivative for the data), hvp 2 B (8 P - 5 P_1).
+    That is the order of `torch.nn.Linear`'s parameters. D = sum over layers of out (in + 1). First point: W_l
+    normal with variance 2/in (He et al., ICCV 2015), b_l = 0, one draw from `seed` for all nodes. FLOP of a
+    call on B rows (matrix products only), with P_l = in_l out_l and P = sum_l P_l: loss 2 B P, gradient 2 B
+    (3 P - P_1) (no derivative for the data), hvp 2 B (8 P - 5 P_1).
 
     Args:
         parts: rows with classes and who holds them.
@@ -110,16 +110,18 @@ class MLP(DataProblem):
             torch.sum(dz_SOB, 2, out=gb)
             if layer:
                 da_SBO = self.product(f"da{layer}", dz_SOB.mT, w)
-                dz_SOB = torch.ops.aten.threshold_backward.grad_input(da_SBO, activations[layer], 0, grad_input=da_SBO).mT
+                dz_SOB = torch.ops.aten.threshold_backward.grad_input(
+                    da_SBO, activations[layer], 0, grad_input=da_SBO
+                ).mT
                 w = hidden[layer - 1][0]
         self.ridge(out, x_SD)
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         """Pearlmutter's R operator (Neural Computation 6, 1994): the derivative of backpropagation along v.
 
-        With R of a quantity its derivative along v, and (V_l, c_l) the layers of v: Rz_l = Ra_(l-1) W_l' + a_(l-1) V_l'
-        + c_l, Ra_l = Rz_l where a_l > 0; Rdz_L = (diag(p) - p p') Rz_L, RdW_l = Rdz_l' a_(l-1) + dz_l' Ra_(l-1),
-        Rdz_l = Rdz_(l+1) W_(l+1) + dz_(l+1) V_(l+1) where a_l > 0.
+        With R of a quantity its derivative along v, and (V_l, c_l) the layers of v: Rz_l = Ra_(l-1) W_l' +
+        a_(l-1) V_l' + c_l, Ra_l = Rz_l where a_l > 0; Rdz_L = (diag(p) - p p') Rz_L, RdW_l = Rdz_l' a_(l-1) +
+        dz_l' Ra_(l-1), Rdz_l = Rdz_(l+1) W_(l+1) + dz_(l+1) V_(l+1) where a_l > 0.
         """
         masked = torch.ops.aten.threshold_backward
         (*hidden, (w, b)), (*along, (v, c)) = self._views(x_SD), self._views(v_SD)

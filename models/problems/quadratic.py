@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class Quadratic(Problem):
     """f_i(x) = 1/2 (x - c_i)' diag(a_i) (x - c_i), exact gradients.
 
-    The mean of the a_i is the spectrum condition^(-j/(D-1)), j = 0 .. D-1, so f has smoothness 1 and the chosen condition
-    number whatever the heterogeneity h. Centres are c_i = c + h * normal; curvatures a_ij are the spectrum times factors
-    in 1 +- h/(1+h), scaled to mean one over the nodes. With h = 0 all f_i are equal.
+    The mean of the a_i is the spectrum condition^(-j/(D-1)), j = 0 .. D-1, so f has smoothness 1 and the
+    chosen condition number whatever the heterogeneity h. Centres are c_i = c + h * normal; curvatures a_ij
+    are the spectrum times factors in 1 +- h/(1+h), scaled to mean one over the nodes. With h = 0 all f_i are
+    equal.
 
     Optimum: x* = sum_i a_i c_i / sum_i a_i, coordinate by coordinate.
     FLOP of a call: gradient 2 D, loss 4 D, hvp D.

@@ -10,8 +10,8 @@ from simnet import streams
 def log_gamma_draws(seed: int, purpose: str, shape: float, count: int) -> np.ndarray:
     """Logarithms of `count` draws of Gamma(shape, 1), shape > 0, float64 (count,).
 
-    Marsaglia and Tsang (ACM TOMS 26, 2000) with Gamma(a) = Gamma(a + 1) U^(1/a); kept as logarithms, since at small
-    shapes the draws themselves underflow.
+    Marsaglia and Tsang (ACM TOMS 26, 2000) with Gamma(a) = Gamma(a + 1) U^(1/a); kept as logarithms, since at
+    small shapes the draws themselves underflow.
     """
     ids = np.arange(count)
     d = shape + 1.0 - 1.0 / 3.0

@@ -1,4 +1,4 @@
-"""How training rows are dealt to nodes: `(labels, nodes, seed, ...) -> rows of each node`, every node with at least one.
+"""How training rows are dealt to nodes: `(labels, nodes, seed, ...) -> rows of each node`, at least one to each.
 
 Shapes: M training rows, N nodes, C classes.
 """
@@ -24,10 +24,10 @@ def dirichlet(
 ) -> list[np.ndarray]:
     """Label skew of strength 1/alpha.
 
-    Without `rows`, each class is cut over the nodes in proportions drawn from Dirichlet(alpha) (Yurochkin et al., ICML
-    2019): sizes are uneven and sum to M; a node left empty takes a row from the largest. With `rows`, each node draws its
-    own label mix from Dirichlet(alpha) and then that many rows with replacement (after Hsu, Qi and Brown, 2019), so that
-    there may be more nodes than rows.
+    Without `rows`, each class is cut over the nodes in proportions drawn from Dirichlet(alpha) (Yurochkin et
+    al., ICML 2019): sizes are uneven and sum to M; a node left empty takes a row from the largest. With
+    `rows`, each node draws its own label mix from Dirichlet(alpha) and then that many rows with replacement
+    (after Hsu, Qi and Brown, 2019), so that there may be more nodes than rows.
     """
     _classes(labels, "dirichlet")
     if not alpha > 0 or not np.isfinite(alpha):
@@ -61,8 +61,8 @@ def main_class(
 ) -> list[np.ndarray]:
     """Node m holds round(fraction * rows) rows of class m mod C, the rest round robin over the other classes.
 
-    Without replacement while a class's pool lasts, then its rows again from the start. `rows` per node is M // N by
-    default.
+    Without replacement while a class's pool lasts, then its rows again from the start. `rows` per node is M
+    // N by default.
     """
     _classes(labels, "main_class")
     if not 0 <= fraction <= 1:
@@ -116,7 +116,7 @@ def _fill_empty(held: list[np.ndarray]) -> list[np.ndarray]:
 def _enough(labels: np.ndarray, needed: int, name: str, cure: str = "") -> None:
     if len(labels) < needed:
         raise DataError(
-            f"{name}: {len(labels)} training rows cannot give each of {needed} parts one; use fewer nodes {cure}".rstrip()
+            f"{name}: {len(labels)} rows cannot give each of {needed} parts one; use fewer nodes {cure}".rstrip()
         )
 
 

@@ -113,8 +113,8 @@ def random_regular(n: int, *, degree: int = 4, seed: int = 0) -> nx.Graph:
 def abilene(n: int | None = None) -> nx.Graph:
     """The Abilene research network of 2005: 11 routers in the United States, 14 links of 10 Gbit/s.
 
-    Nodes carry `label`, `Longitude` and `Latitude`. Source: Internet Topology Zoo (Knight et al., IEEE JSAC 29(9), 2011),
-    CC BY 4.0.
+    Nodes carry `label`, `Longitude` and `Latitude`. Source: Internet Topology Zoo (Knight et al., IEEE JSAC
+    29(9), 2011), CC BY 4.0.
     """
     text = files("simnet.models.topologies").joinpath("embedded/Abilene.gml").read_text()
     graph = nx.parse_gml(text, label="id")

@@ -35,8 +35,9 @@ class OnePeerExponential(Topology):
 class RandomMatching(Topology):
     """Exchange k: a random set of disjoint pairs, drawn afresh from (seed, k); metropolis gives each pair 1/2.
 
-    Over all pairs, a uniformly random permutation is cut into pairs (an odd node out stays alone). With `graph`, pairs are
-    neighbours in it: edges in random order, each taken while both ends are free, so the matching is maximal.
+    Over all pairs, a uniformly random permutation is cut into pairs (an odd node out stays alone). With
+    `graph`, pairs are neighbours in it: edges in random order, each taken while both ends are free, so the
+    matching is maximal.
     """
 
     def __init__(
