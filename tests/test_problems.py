@@ -177,6 +177,23 @@ def test_a_gradient_kept_by_the_caller_survives_the_next_call() -> None:
     loss.backward()  # type: ignore[no-untyped-call]  # memory that autograd holds was not reused
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("which", range(8))
+def test_a_gpu_computes_the_same(which: int) -> None:
+    results = []
+    for device in ("cpu", "cuda"):
+        problem = problems(6, 5, 0, 0.1)[which]
+        problem.prepare(device, torch.float64)
+        x = torch.randn(3, problem.dim, generator=torch.manual_seed(0), dtype=torch.float64).to(device)
+        nodes = torch.tensor([4, 0, 3], device=device)
+        batch = torch.zeros(3, 2, dtype=torch.int64, device=device)
+        values = [problem.gradients(x, nodes, s) for s in (None, batch)] + [problem.hvps(x, x, nodes, batch)]
+        results.append([v.cpu() for v in (*values, problem.objectives(x), *problem.validate(x).values())])
+    for a, b in zip(*results, strict=True):
+        close(a, b)
+
+
 # ---- optima ------------------------------------------------------------------------------------------------------
 
 

@@ -102,7 +102,9 @@ class DataProblem(Problem):
             rows = self._rows.take(samples_SB + self._starts_N1.index_select(0, nodes_S))
             return self._gather(rows)
         sizes_S1 = self._sizes_N[nodes_S][:, None]
-        column_B = torch.arange(int(sizes_S1.max()), device=self.device)
+        # on a GPU the largest node of all, since asking for the largest here would wait for the device
+        largest = int(sizes_S1.max()) if self.device.type == "cpu" else int(self.samples_N.max())
+        column_B = torch.arange(largest, device=self.device)
         real_SB = column_B < sizes_S1
         # padding repeats a row of the node's own with weight zero: a strange row elsewhere cannot reach it
         rows = self._rows.take(self._starts_N1[nodes_S] + torch.where(real_SB, column_B, 0))
