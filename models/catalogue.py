@@ -6,7 +6,9 @@ Nothing is imported here, so that listing costs nothing. A file of your own need
 from __future__ import annotations
 
 CATALOGUE: dict[str, dict[str, str]] = {
-    "algorithms": {},
+    "algorithms": {
+        "DPSGD": "simnet.models.algorithms.dpsgd:DPSGD",
+    },
     "problems": {
         "Quadratic": "simnet.models.problems.quadratic:Quadratic",
         "LeastSquares": "simnet.models.problems.linear:LeastSquares",

@@ -29,6 +29,7 @@ class Algorithm:
     """Base class of all algorithms; its class facts are promises that `simnet check` holds it to.
 
     `roles`: names of the generator methods, one per role; empty for a single `program`.
+    `data_roles`: the roles whose nodes hold data; empty for all.
     `mixing`: the kind of mixing matrix it needs: `doubly_stochastic`, `row_stochastic`, `column_stochastic` or None.
     `connected`: it needs a connected topology. `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
@@ -36,6 +37,7 @@ class Algorithm:
     """
 
     roles: ClassVar[tuple[str, ...]] = ()
+    data_roles: ClassVar[tuple[str, ...]] = ()
     mixing: ClassVar[str | None] = "doubly_stochastic"
     connected: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from simnet.errors import CapabilityError, ProgramError, ScenarioError
 from simnet.exchange import INF, Average, Channel, Exchange
 from simnet.graph import Value
 from simnet.mixing import Mixing
-from simnet.network.fate import Fate, Fates
+from simnet.network.fate import Fates
 from simnet.network.network import EdgeSet, Network
 from simnet.node import Sample
 from simnet.problem import Problem
@@ -38,9 +39,10 @@ class Book:
     problem: Problem
     profiles: Profiles
     members: dict[str, np.ndarray]  # role -> hosts, ascending
+    data_hosts: np.ndarray  # the hosts that hold data, in the order of the problem's nodes
     batch: int | None = None  # default minibatch; None: full
     replace: bool = True
-    server: int = 0
+    find_server: Callable[[], int] = lambda: 0
     rounds: int | None = None
     evaluated: Callable[[int], bool] = lambda r: True
     pin_all: bool = False  # a stop by time: any report may turn out to be a node's last
@@ -55,6 +57,10 @@ class Book:
     def __post_init__(self) -> None:
         self.fates = Fates(self.network, self.seed)
         self.zo_n = np.asarray(self.profiles.oracle_N) == "zo"
+        self.rank_n = np.full(self.n, -1)  # the problem's number of each host; -1: it holds no data
+        self.rank_n[self.data_hosts] = np.arange(len(self.data_hosts))
+        self.samples_n = np.zeros(self.n, dtype=np.int64)
+        self.samples_n[self.data_hosts] = self.problem.samples_N
         self._edges: dict[Any, tuple[EdgeSet, Mixing]] = {}
         self._stars: dict[Any, EdgeSet] = {}
         self._topologies: dict[Any, Topology] = {}
@@ -63,6 +69,11 @@ class Book:
     @property
     def n(self) -> int:
         return self.network.n
+
+    @cached_property
+    def server(self) -> int:
+        """The host through which averages go; found when first needed."""
+        return self.find_server()
 
     def role_of(self) -> np.ndarray:
         """The role's name of each host."""
@@ -75,7 +86,7 @@ class Book:
 
     def oracle_seconds(self, hosts: np.ndarray, name: str, size: int | None, occurrence: int) -> np.ndarray:
         """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`."""
-        samples = self.problem.samples_N if size is None else np.where(self.problem.samples_N > 0, size, 0)
+        samples = self.samples_n if size is None else np.where(self.samples_n > 0, size, 0)
         flop = np.broadcast_to(np.asarray(self.problem.flop(name, samples), dtype=np.float64), (self.n,))
         if self.zo_n.any():
             if name == "gradient":
@@ -94,6 +105,12 @@ class Book:
         """Seconds of plain arithmetic of that many FLOP."""
         return self.profiles.seconds("work", np.full(len(hosts), float(flop)), occurrence, self.seed, hosts)
 
+    def check_data(self, hosts: np.ndarray, name: str) -> None:
+        """Only a host with data of its own has an oracle."""
+        if (self.rank_n[hosts] < 0).any():
+            host = self.network.hosts[int(hosts[self.rank_n[hosts] < 0][0])]
+            raise ProgramError(f"host {host} holds no data, so it has no oracle {name!r}: list its role in 'data_roles'")
+
     def check_batch(self, size: int) -> None:
         """A batch drawn without replacement cannot exceed a node's data."""
         if size < 1:
@@ -102,7 +119,7 @@ class Book:
         if not self.replace and rows.any() and size > rows.min():
             who = int(rows.argmin())
             raise ScenarioError(
-                f"node {self.network.hosts[who]} has {rows[who]} rows, fewer than a batch drawn without replacement: "
+                f"node {self.network.hosts[int(self.data_hosts[who])]} has {rows[who]} rows, fewer than a batch drawn without replacement: "
                 f"take a batch of at most {rows[who]}, or 'replace: true'",
                 field="problem.batch",
                 value=size,
@@ -190,7 +207,7 @@ class Book:
             INF if verb["deadline_s"] is None else float(verb["deadline_s"]),
             payload, round, mask_of(verb["when"], self.n, self.members[role]),
         )  # fmt: skip
-        exchange.fate = self.fates.of("loss", exchange.id, edges, payload + self.network.header_bytes)
+        exchange.fate = self.fates.of(("exchange", exchange.id), edges, payload + self.network.header_bytes)
         self.next_id += 1
         self.exchanges[key, k] = exchange
         return exchange
@@ -207,15 +224,11 @@ class Book:
         down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
         average = Average(self.next_id, kind, among, to, self.server, up, down, payload, down_bytes, round)
         header = self.network.header_bytes
-        average.up_fate = self.reliable_fate("up", average.id, up, payload + header)
-        average.down_fate = self.reliable_fate("down", average.id, down, down_bytes + header)
+        average.up_fate = self.fates.of(("up", average.id), up, payload + header, policy="retry")
+        average.down_fate = self.fates.of(("down", average.id), down, down_bytes + header, policy="retry")
         self.next_id += 1
         self.averages[role, number] = average
         return average
-
-    def reliable_fate(self, purpose: str, occurrence: int, edges: EdgeSet, size: int) -> Fate | None:
-        """The fate of messages that are sent again until they are through, whatever the policy."""
-        return self.fates.of(purpose, occurrence, edges, size)
 
     def draw_sample(self, role: str, k: int, *key: str | int) -> np.ndarray:
         """k hosts of a role without replacement, ascending."""

@@ -55,12 +55,12 @@ class Pending:
 
 
 class Batch:
-    """A ticket for one minibatch of `size` rows; the same ticket gives the same rows."""
+    """A ticket for one minibatch of `size` rows; the same ticket (its `key`) gives the same rows."""
 
-    __slots__ = ("occurrence", "size")
+    __slots__ = ("key", "size")
 
-    def __init__(self, occurrence: int, size: int) -> None:
-        self.occurrence, self.size = occurrence, size
+    def __init__(self, key: int, size: int) -> None:
+        self.key, self.size = key, size
 
 
 class Sample:

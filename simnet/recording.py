@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ from simnet.graph import FLOAT, Graph, Shape, Value
 from simnet.node import Batch, Node, Pending, Sample, Verb
 
 
-class Op(IntEnum):
-    """What an entry asks of the time plane."""
+class Op:
+    """What an entry asks of the time plane (plain integers: the table is walked millions of times)."""
 
     WORK = 0
     EXCHANGE = 1  # START and FINISH in one
@@ -46,11 +45,11 @@ class Entry:
     """
 
     __slots__ = (
-        "active", "frm", "mark", "missing", "number", "op", "plain", "reliable", "results", "rows", "seconds",
+        "active", "frm", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows", "seconds",
         "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
     )  # fmt: skip
 
-    def __init__(self, op: Op, mark: int) -> None:
+    def __init__(self, op: int, mark: int) -> None:
         self.op, self.mark = op, mark
         self.tasks: tuple[int, ...] = ()
         self.results: tuple[Value, ...] = ()
@@ -58,13 +57,13 @@ class Entry:
         self.active: Any = None  # list of bool per member
         self.travel: Any = None  # the Exchange or Average
         self.when_task: int | None = None
-        self.number: Any = None  # what `read` got
+        self.number: Any = None  # what `read` got; the payload bytes of a send
         self.to: Any = None  # hosts, ascending
         self.frm: Any = None  # hosts, or "any"
         self.rows = False  # scatter: row i to the i-th host
         self.reliable = True
         self.timeout_s: float | None = None
-        self.missing: int | None = None  # task of the Value that stands in for what did not come
+        self.occurrence = 0  # of a send: keys what becomes of it
         self.shapes: Any = None  # of what a receive got
         self.plain = False  # a receive whose result is None
 
@@ -124,9 +123,9 @@ class Recording:
         return tuple(results) if self._tuple else results[0]
 
     def _result(self, entry: Entry) -> Any:
-        if entry.op is Op.READ:
+        if entry.op == Op.READ:
             return entry.number
-        if entry.op is Op.RECEIVE:
+        if entry.op == Op.RECEIVE:
             return self._received(entry)
         results, entry.results = entry.results, ()
         return results[0] if len(results) == 1 else results or None
@@ -134,8 +133,10 @@ class Recording:
     def _received(self, entry: Entry) -> Any:
         if entry.plain:
             return None
-        values = tuple(self.graph.add("received", payload=(entry, i), shape=s) for i, s in enumerate(entry.shapes))
-        entry.results = ()
+        stand_in, entry.results = entry.results, ()
+        values = tuple(
+            self.graph.add("received", stand_in, payload=(entry, i), shape=s) for i, s in enumerate(entry.shapes)
+        )
         return values[0] if len(values) == 1 else values
 
     def _count(self, purpose: Any) -> int:
@@ -144,7 +145,7 @@ class Recording:
         self._counts[purpose] = c + 1
         return c
 
-    def _new(self, op: Op) -> Entry:
+    def _new(self, op: int) -> Entry:
         entry = Entry(op, self.graph.next)
         self.entries.append(entry)
         return entry
@@ -185,10 +186,10 @@ class Recording:
 
     def batch(self, size: int | None) -> Batch | None:
         size = self.book.batch if size is None else size
-        if size is None or not self.book.problem.samples_N.any():
+        if size is None or not self.book.samples_n.any():
             return None
         self.book.check_batch(size)
-        return Batch(self._count("batch"), size)
+        return Batch(streams.key(self.book.seed, "batch", self.role, self._count("batch")), size)
 
     def random(self, purpose: str, shape: Shape | None, law: str) -> Value:
         if law not in ("normal", "uniform", "sign"):
@@ -274,9 +275,9 @@ class Recording:
         started = pending.entry
         if started is None:
             raise ProgramError("a pending handle gives its result once")
-        entry = self._new(Op.FINISH if started.op is Op.START else Op.FINISH_AVERAGE)
+        entry = self._new(Op.FINISH if started.op == Op.START else Op.FINISH_AVERAGE)
         entry.tasks, entry.travel, entry.active = started.tasks, started.travel, started.active
-        entry.when_task = started.when_task
+        entry.when_task, entry.shapes = started.when_task, started.shapes
         entry.results = self._mixed(entry, pending.verb)
         started.results = ()
         pending.entry = None
@@ -305,6 +306,7 @@ class Recording:
         ticket = self.batch(None) if ticket is None else ticket
         occurrence = self._count("work")
         entry = self._new(Op.WORK)
+        self.book.check_data(self.members, name)
         mask = self._mask(verb.options["among"])
         seconds = self.book.oracle_seconds(self.members, name, ticket.size if ticket else None, occurrence)
         entry.seconds = (seconds if mask is None else np.where(mask, seconds, 0.0)).tolist()
@@ -332,8 +334,8 @@ class Recording:
         if value.numel != 1:
             raise ProgramError(f"node.read gives one number, and this Value has shape {value.shape}")
         entry = self._new(Op.READ)
-        entry.tasks = (value.id,)
-        entry.results = (value,)  # keeps the handle until the number is there
+        self.graph.add("read", (value,), payload=entry, shape=())
+        entry.mark = self.graph.next
         return entry
 
     def _enter_gossip(self, verb: Verb, split: bool) -> Entry:
@@ -349,6 +351,7 @@ class Recording:
         payload = self._payload(verb)
         entry.travel = self.book.exchange(self.role, verb.place, k, verb.options, payload, kind, round)
         entry.tasks = tuple(v.id for v in verb.values)
+        entry.shapes = tuple(v.shape[-1:] for v in verb.values)
         if isinstance(verb.options["when"], Value):
             entry.when_task = verb.options["when"].id
             entry.results = (verb.options["when"], *verb.values)
@@ -439,6 +442,9 @@ class Recording:
         entry.shapes = tuple(v.shape for v in verb.values)
         entry.results = ()
         entry.number = self.book.bytes_of(sum(v.numel for v in verb.values))
+        entry.occurrence = self._count("send")
+        self.graph.add("sent", verb.values, payload=entry, shape=())
+        entry.mark = self.graph.next
         return entry
 
     def _enter_scatter(self, verb: Verb, split: bool) -> Entry:
@@ -459,7 +465,7 @@ class Recording:
         entry.rows = verb.kind == "gather"
         entry.timeout_s = verb.options["timeout_s"]
         if missing is not None:
-            entry.missing, entry.results = missing.id, (missing,)
+            entry.results = (missing,)
         if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
             raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
         if entry.timeout_s is not None and missing is None and len(self.book.members[self.role]) > 1:
@@ -485,8 +491,9 @@ def mask_over(who: Any, everyone: np.ndarray) -> np.ndarray:
 
 def capability(algorithm: Any, book: Book) -> None:
     """CapabilityError, naming the node, where an algorithm needs gradients and a node has none."""
-    if algorithm.first_order and book.zo_n.any():
-        first = book.network.hosts[int(np.flatnonzero(book.zo_n)[0])]
+    lacking = np.flatnonzero(book.zo_n & (book.rank_n >= 0))
+    if algorithm.first_order and len(lacking):
+        first = book.network.hosts[int(lacking[0])]
         raise CapabilityError(
             f"{type(algorithm).__name__} needs first-order nodes, and node {first} is ZO-only: "
             "give it 'oracle: fo', or choose an algorithm that takes zeroth-order estimates"

@@ -72,16 +72,22 @@ class Fates:
     def __init__(self, network: Network, seed: int) -> None:
         self.network, self.seed = network, seed
 
-    def of(self, purpose: str, occurrence: int, edges: EdgeSet, payload_bytes: int) -> Fate | None:
-        """The fate of one message of that size on every edge; None where nothing can be lost."""
+    def of(
+        self, occurrence: tuple[str | int, ...], edges: EdgeSet, size: int, *, policy: str | None = None
+    ) -> Fate | None:
+        """The fate of one message of `size` bytes on every edge; None where nothing can be lost.
+
+        `occurrence` names the draw within the run; `policy` overrides the network's (collectives are always `retry`).
+        """
         if not edges.lossy:
             return None
-        base = streams.key(self.seed, purpose, occurrence)
-        packets = np.full(edges.size, self.network.packets(payload_bytes), dtype=np.int64)
-        if self.network.policy == "symmetric" and purpose == "loss":
+        policy = policy or self.network.policy
+        base = streams.key(self.seed, "loss", *occurrence)
+        packets = np.full(edges.size, self.network.packets(size), dtype=np.int64)
+        if policy == "symmetric":
             return self._symmetric(base, edges, packets)
         keys = streams.keys(base, edges.source << np.int64(32) | edges.target)
-        return self._sequential(keys, edges, packets, again=self.network.policy == "retry" or purpose != "loss")
+        return self._sequential(keys, edges, packets, again=policy == "retry")
 
     def _sequential(self, keys: np.ndarray, edges: EdgeSet, packets: np.ndarray, again: bool) -> Fate:
         """Packets go hop by hop; with `again`, what was lost on the way is sent again until all are through."""

@@ -1,0 +1,72 @@
+"""The value plane: the recorded tasks, done for real in torch. Simulated time is not known here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from simnet.book import Book
+from simnet.errors import MemoryTooSmall, ScenarioError
+from simnet.scenario import Scenario
+from simnet.units import human
+from simnet.valueplane.batched import Batched
+from simnet.valueplane.single import Following, OneByOne
+
+if TYPE_CHECKING:
+    from simnet.prepare import Plan
+
+BUFFERS = 3  # states that a typical algorithm keeps at once, of n x d numbers each
+
+
+def settle_device(scenario: Scenario, plan: Plan) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype of a run; checks that it is there and that the states fit, and fixes the threads."""
+    execution = scenario.execution
+    name = execution.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ScenarioError(f"there is no such device here ({str(error).splitlines()[0]}): use 'cpu' or 'auto'",
+                            field="execution.device", value=execution.device) from error  # fmt: skip
+    torch.set_num_threads(execution.threads)
+    dtype = {"float32": torch.float32, "float64": torch.float64}[execution.dtype]
+    check_memory(plan, device, dtype)
+    return device, dtype
+
+
+def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+    """MemoryTooSmall where the nodes' states alone would not fit."""
+    n, d = plan.network.n, plan.problem.dim
+    needed = BUFFERS * n * d * dtype.itemsize
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    if needed > there:
+        raise MemoryTooSmall(
+            f"{n} nodes with {d} parameters each need about {human(needed, 'bytes')} ({BUFFERS} states of "
+            f"{dtype.itemsize} bytes a number), and {human(there, 'bytes')} are free: take fewer nodes, a smaller model "
+            "or float32, or 'simnet estimate', which makes no tensors"
+        )
+
+
+def _free_memory() -> int:
+    """Bytes of memory that can be had, by the kernel's own count where there is one."""
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: torch.dtype, kind: str) -> Any:
+    """The executor of a run: `lockstep` by whole tasks, `items` node by node."""
+    if kind == "items":
+        return Following(book, device, dtype)
+    if scenario.execution.executor == "one_by_one":
+        return OneByOne(book, device, dtype)
+    return Batched(book, device, dtype, scenario.execution.chunk_rows)

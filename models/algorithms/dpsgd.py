@@ -1,0 +1,37 @@
+"""Decentralized SGD: a local step and one gossip step, every round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simnet.algorithm import Algorithm, Program
+from simnet.node import Node
+
+
+@dataclass(frozen=True)
+class DPSGD(Algorithm):
+    """Adapt then combine: x_i <- sum_j W_ij (x_j - eta g_j), with g_j a stochastic gradient of f_j at x_j.
+
+    Args:
+        eta: step size.
+        deadline_s: simulated seconds after which a node mixes with what has arrived; by default it waits for all.
+
+    Sends: d numbers to each neighbour, every round.
+    A missing message counts as the node's own row (`missing="self"`): W stays row stochastic, a mild bias.
+    Reference: Lian et al., NeurIPS 2017, algorithm 1; the order of step and mixing is that of Chen and Sayed, IEEE TSP
+    60(8), 2012 (ATC diffusion).
+    Departs: the paper mixes first and subtracts the step from the mixed iterate; `DPSGDOverlap` is that form.
+
+    >>> DPSGD(eta=0.05)
+    DPSGD(eta=0.05, deadline_s=None)
+    """
+
+    eta: float = 0.1
+    deadline_s: float | None = None
+
+    def program(self, node: Node) -> Program:
+        x = node.initial("x")
+        for _ in node.rounds():
+            g = yield node.gradient(x)
+            x = yield node.gossip(x - self.eta * g, deadline_s=self.deadline_s)
+            node.report(x=x)

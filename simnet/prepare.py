@@ -1,0 +1,363 @@
+"""From a scenario to what a run needs: network, topology, problem, profiles, programs. No tensor is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from simnet import mixing as mixings
+from simnet import registry
+from simnet.algorithm import Algorithm
+from simnet.book import Book, MakeMixing
+from simnet.dataset import Dataset, Parts
+from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
+from simnet.fields import Part
+from simnet.network.network import LinkSpec, Network
+from simnet.problem import Problem
+from simnet.profile import Profiles
+from simnet.recording import capability
+from simnet.scenario import Scenario
+from simnet.topology import StaticTopology, Topology, require_connected
+
+WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+GAP_UP_TO = 600  # nodes: beyond this, the eigenvalues of W cost seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run starts from; `book()` opens a fresh set of exchanges for each attempt."""
+
+    scenario: Scenario
+    algorithm: Algorithm
+    network: Network
+    topology: Topology
+    make_mixing: MakeMixing
+    problem: Problem
+    profiles: Profiles
+    members: dict[str, np.ndarray]
+    data_hosts: np.ndarray
+    grain: float
+
+    def book(self) -> Book:
+        """A fresh book: nothing has travelled yet."""
+        scenario, problem = self.scenario, self.scenario.problem
+        every = self.evaluate_every
+        last = scenario.rounds - 1
+        return Book(
+            scenario.seed, self.network, self.topology, self.make_mixing, self.problem, self.profiles, self.members,
+            self.data_hosts,
+            batch=None if problem.batch == "full" else int(problem.batch),
+            replace=problem.replace,
+            find_server=lambda: self.server,
+            rounds=scenario.rounds,
+            evaluated=lambda r: (r + 1) % every == 0 or r == last,
+            pin_all=scenario.stop.sim_time is not None or scenario.stop.bytes is not None,
+            find_topology=lambda over: find_topology(scenario, over, self.network.n),
+            grain=self.grain,
+        )  # fmt: skip
+
+    @property
+    def evaluate_every(self) -> int:
+        """Rounds between evaluations: as asked for, or so that a run has 50 rows."""
+        return self.scenario.evaluate_every or max(1, -(-self.scenario.rounds // 50))
+
+    @cached_property
+    def server(self) -> int:
+        """The host through which averages go."""
+        given = self.scenario.collective.server
+        return centre(self.network) if given is None else host_number(self.network, given, "collective.server")
+
+    def facts(self) -> dict[str, Any]:
+        """What the record's header says of the network and the data."""
+        facts: dict[str, Any] = {"nodes": self.network.n, "algorithm": type(self.algorithm).__name__,
+                                 "problem": type(self.problem).__name__, "parameters": self.problem.dim}  # fmt: skip
+        if self.topology.static and self.network.n <= GAP_UP_TO and not self.algorithm.roles:
+            mixing = self.make_mixing(*self.topology.edges(0), self.network.n)
+            facts |= {"spectral_gap": mixings.spectral_gap(mixing), "lambda_min": mixings.lambda_min(mixing)}
+        sizes = self.problem.samples_N
+        if sizes.any():
+            facts["rows_per_node"] = sizes.tolist() if len(sizes) <= 64 else [int(sizes.min()), int(sizes.max())]
+        return facts
+
+
+def prepare(scenario: Scenario) -> Plan:
+    """Find, make and check all that the scenario names. Raises an InputError before any work starts."""
+    with scenario.placing():
+        graph = network_graph(scenario)
+        network = build_network(scenario, graph)
+        algorithm = make_algorithm(scenario)
+        topology = make_topology(scenario, graph, network)
+        grain = mixings.GRAIN_FLOAT64 if scenario.execution.dtype == "float64" else mixings.GRAIN_FLOAT32
+        mixing = make_mixing(scenario, grain)
+        profiles = Profiles.of(scenario.nodes.model_dump(), network.hosts)
+        members = assign_roles(scenario, algorithm, network)
+        data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
+        problem = make_problem(scenario, data_hosts, profiles)
+        plan = Plan(scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain)
+        check(plan)
+    return plan
+
+
+# ---- network ------------------------------------------------------------------------------------------------------
+
+
+def network_graph(scenario: Scenario) -> nx.Graph:
+    """The underlay as a networkx graph."""
+    part, n = scenario.network.graph, scenario.network.nodes
+    made = part.object if part.object is not None else _make_graph(scenario, part, n, "network.graph")
+    if isinstance(made, Topology):
+        raise TopologyError(f"the links of a network are fixed, and {part.name!r} changes with every exchange: "
+                            "name it under `topology`, over a network whose graph has the links")  # fmt: skip
+    if not isinstance(made, nx.Graph):
+        raise ScenarioError(f"needs a networkx graph, not {type(made).__name__}", field="network.graph")
+    hosts = sum(not data.get("router") for _, data in made.nodes(data=True))
+    if n is not None and hosts != n:
+        raise ScenarioError(f"the graph has {hosts} hosts; leave `nodes` out or make them agree",
+                            field="network.nodes", value=n)  # fmt: skip
+    return made
+
+
+def _make_graph(scenario: Scenario, part: Part, n: int | None, field: str) -> Any:
+    target = registry.find("topologies", part.name, scenario.base_dir, field=field, place=scenario.place)
+    injected: dict[str, Any] = {"seed": scenario.seed}
+    if n is not None:
+        injected["n"] = n
+    return registry.call(target, injected, part.params, field, scenario.place)
+
+
+def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
+    """The network over the graph, with the scenario's links."""
+    section = scenario.network
+    overrides: dict[tuple[Hashable, Hashable], dict[str, float]] = {}
+    for i, link in enumerate(section.links):
+        values = link.model_dump(include={"bandwidth", "latency", "loss"}, exclude_none=True)
+        ends = [link.between, link.between[::-1]] if link.between is not None else [(link.from_, link.to)]
+        for end in ends:
+            if not graph.has_edge(*end):
+                raise ScenarioError(f"there is no link {end[0]} -> {end[1]} in the graph", field=f"network.links.{i}")
+            overrides[end] = {**overrides.get(end, {}), **values}
+    return Network.build(
+        graph,
+        LinkSpec(section.link.bandwidth, section.link.latency, section.link.loss),
+        overrides,
+        ports=section.ports,
+        receive_ports=section.receive_ports,
+        policy=section.policy,
+        loss_unit=section.loss_unit,
+        wire_bytes_per_number=WIRE_BYTES[section.wire_dtype],
+        header_bytes=section.header_bytes,
+    )
+
+
+def centre(network: Network) -> int:
+    """The host with the least largest distance in hops to any other (ties: the first); of very large graphs, the
+    middle of a longest path found by two searches.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(network.node_names)))
+    graph.add_edges_from(zip(network.link_source.tolist(), network.link_target.tolist(), strict=True))
+    if network.n <= 1000:
+        reach = {h: max(nx.single_source_shortest_path_length(graph, h).values()) for h in range(network.n)}
+        return min(reach, key=lambda h: (reach[h], h))
+    first = max(nx.single_source_shortest_path_length(graph, 0).items(), key=lambda pair: pair[1])[0]
+    paths = nx.single_source_shortest_path(graph, first)
+    longest = max(paths.values(), key=len)
+    return next(h for h in longest[len(longest) // 2 :] + longest if h < network.n)
+
+
+def host_number(network: Network, name: Any, field: str) -> int:
+    """A host's number from its name (or its number, as text or int)."""
+    for candidate in (name, str(name)):
+        names = network.hosts if candidate is name else [str(h) for h in network.hosts]
+        if candidate in names:
+            return names.index(candidate)
+    hint = nearest(str(name), [str(h) for h in network.hosts])
+    raise UnknownName(f"no such host; there are {network.n}{hint}", field=field, value=name)
+
+
+# ---- topology, mixing, roles --------------------------------------------------------------------------------------
+
+
+def make_topology(scenario: Scenario, graph: nx.Graph, network: Network) -> Topology:
+    """The algorithm's graph over the hosts: the network's own, unless the scenario names another."""
+    part = scenario.topology
+    if part is None:
+        return StaticTopology(graph, network.hosts)
+    if part.object is not None:
+        return _as_topology(part.object, network.n)
+    return _as_topology(_make_graph(scenario, part, network.n, "topology"), network.n)
+
+
+def _as_topology(made: Any, n: int) -> Topology:
+    topology = made if isinstance(made, Topology) else StaticTopology(made)
+    if topology.n != n:
+        raise ScenarioError(f"the topology has {topology.n} nodes and the network {n} hosts", field="topology")
+    return topology
+
+
+def find_topology(scenario: Scenario, over: Any, n: int) -> Topology:
+    """What a program means by `over=`: a name, a class or function that makes a topology, or a graph."""
+    if isinstance(over, nx.Graph):
+        return _as_topology(over, n)
+    target = registry.find("topologies", over, scenario.base_dir) if isinstance(over, str) else over
+    return _as_topology(registry.call(target, {"n": n, "seed": scenario.seed}, {}, "over"), n)
+
+
+def make_mixing(scenario: Scenario, grain: float) -> MakeMixing:
+    """The function from edges to mixing weights."""
+    part = scenario.mixing
+    target = part.object or registry.find("mixings", part.name, scenario.base_dir, field="mixing", place=scenario.place)
+
+    def make(source: np.ndarray, destination: np.ndarray, n: int) -> mixings.Mixing:
+        injected = {"src": source, "dst": destination, "n": n, "grain": grain}
+        made: mixings.Mixing = registry.call(target, injected, part.params, "mixing", scenario.place)
+        return made
+
+    return make
+
+
+def make_algorithm(scenario: Scenario) -> Algorithm:
+    """The algorithm with its hyper-parameters."""
+    part = scenario.algorithm
+    if part.object is not None:
+        made = part.object
+    else:
+        target = registry.find("algorithms", part.name, scenario.base_dir, field="algorithm", place=scenario.place)
+        made = registry.call(target, {}, part.params, "algorithm", scenario.place)
+    if not isinstance(made, Algorithm):
+        raise ScenarioError(f"{type(made).__name__} is no algorithm: subclass simnet.algorithm.Algorithm",
+                            field="algorithm")  # fmt: skip
+    return made
+
+
+def assign_roles(scenario: Scenario, algorithm: Algorithm, network: Network) -> dict[str, np.ndarray]:
+    """Role -> its hosts, ascending. By default the first of two roles goes to the centre, the other to the rest."""
+    roles = tuple(algorithm.programs())
+    for name in scenario.roles:
+        if name not in roles:
+            raise UnknownName(f"the algorithm has the roles {', '.join(roles)}{nearest(name, roles)}",
+                              field="roles", value=name)  # fmt: skip
+    members: dict[str, np.ndarray] = {}
+    for name, hosts in scenario.roles.items():
+        members[name] = np.sort([host_number(network, h, f"roles.{name}") for h in hosts]).astype(np.int64)
+    if len(roles) == 2 and roles[0] not in members and roles[1] not in members:
+        members[roles[0]] = np.array([centre(network)])
+    taken = np.concatenate(list(members.values())) if members else np.zeros(0, np.int64)
+    if len(np.unique(taken)) < len(taken):
+        raise ScenarioError("a host can have one role only", field="roles")
+    rest = [name for name in roles if name not in members]
+    if len(rest) > 1:
+        raise ScenarioError(f"say which hosts have the roles {', '.join(rest)}", field="roles")
+    others = np.setdiff1d(np.arange(network.n), taken)
+    if rest:
+        members[rest[0]] = others
+    elif len(others):
+        raise ScenarioError(f"host {network.hosts[int(others[0])]} has no role", field="roles")
+    for name, hosts in members.items():
+        if not len(hosts):
+            raise ScenarioError(f"no host is left for the role {name!r}; the network has {network.n}", field="roles")
+    return {name: members[name] for name in roles}
+
+
+# ---- problem ------------------------------------------------------------------------------------------------------
+
+
+def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles) -> Problem:
+    """The problem over the hosts that hold data."""
+    section, nodes = scenario.problem, len(data_hosts)
+    if section.object is not None:
+        problem: Problem = section.object
+        if problem.nodes != nodes:
+            raise ScenarioError(f"the problem has {problem.nodes} nodes, and {nodes} hosts hold data", field="problem")
+        return problem
+    target = registry.find("problems", section.name, scenario.base_dir, field="problem", place=scenario.place)
+    injected: dict[str, Any] = {"nodes": nodes, "seed": scenario.seed}
+    if section.data is not None:
+        dataset = make_dataset(scenario, section.data)
+        injected["parts"] = Parts(dataset, split_rows(scenario, dataset, np.asarray(profiles.oracle_N)[data_hosts]))
+    problem = registry.call(target, injected, section.params, "problem", scenario.place)
+    if not isinstance(problem, Problem):
+        raise ScenarioError(f"{section.name} is no problem: subclass simnet.problem.Problem", field="problem")
+    return problem
+
+
+def make_dataset(scenario: Scenario, part: Part) -> Dataset:
+    """The dataset that the scenario names."""
+    if part.object is not None:
+        return part.object  # type: ignore[no-any-return]
+    target = registry.find("datasets", part.name, scenario.base_dir, field="problem.data", place=scenario.place)
+    made: Dataset = registry.call(
+        target, {"base_dir": scenario.base_dir}, part.params, "problem.data", scenario.place
+    )  # fmt: skip
+    return made
+
+
+def split_rows(scenario: Scenario, dataset: Dataset, oracle_N: np.ndarray) -> list[np.ndarray]:
+    """Training rows of each node; with `copies: per_oracle`, one whole copy for each kind of node."""
+    section = scenario.problem
+    part = section.split or Part("iid")
+    target = part.object or registry.find(
+        "splits", part.name, scenario.base_dir, field="problem.split", place=scenario.place
+    )
+    groups = [np.arange(len(oracle_N))]
+    if section.copies == "per_oracle":
+        groups = [np.flatnonzero(oracle_N == kind) for kind in ("fo", "zo")]
+    rows: list[np.ndarray] = [np.zeros(0, np.int64)] * len(oracle_N)
+    for group in groups:
+        if len(group):
+            labels = dataset.train_y
+            injected = {"labels": labels, "labels_M": labels, "nodes": len(group), "seed": scenario.seed}
+            dealt = registry.call(target, injected, part.params, "problem.split", scenario.place)
+            for node, mine in zip(group.tolist(), dealt, strict=True):
+                rows[node] = mine
+    return rows
+
+
+# ---- checks -------------------------------------------------------------------------------------------------------
+
+
+def check(plan: Plan) -> None:
+    """Raises an InputError for what would only fail later, or quietly mean something else."""
+    scenario, algorithm, topology = plan.scenario, plan.algorithm, plan.topology
+    name = type(algorithm).__name__
+    if not algorithm.roles:
+        if algorithm.connected:
+            require_connected(topology, name)
+        if algorithm.mixing is not None:
+            _check_mixing(plan, name)
+    capability(algorithm, plan.book())
+    if scenario.problem.batch != "full":
+        plan.book().check_batch(int(scenario.problem.batch))
+    for metric in scenario.target:
+        if metric not in METRICS:
+            raise UnknownName(f"no such metric{nearest(metric, METRICS)}; there are {', '.join(METRICS)}",
+                              field=f"target.{metric}")  # fmt: skip
+        if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
+            raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
+
+
+METRICS = (
+    "objective", "objective_gap", "node_objective_mean", "node_objective_spread", "consensus_distance",
+    "stationarity_gap", "validation_loss", "accuracy", "validation_loss_mean_model", "accuracy_mean_model",
+    "tracker_residual", "distance_to_optimum",
+)  # fmt: skip
+
+
+def _check_mixing(plan: Plan, name: str) -> None:
+    needed = plan.algorithm.mixing
+    mixing = plan.make_mixing(*plan.topology.edges(0), plan.network.n)
+    if not getattr(mixing, str(needed)):
+        kind = plan.scenario.mixing.name
+        words = str(needed).replace("_", " ")
+        cure = (
+            "take an undirected topology with 'mixing: metropolis', or 'mixing: uniform' on a regular one"
+            if needed == "doubly_stochastic"
+            else f"use 'mixing: {needed}'"
+        )
+        raise TopologyError(f"{name} needs a {words} mixing matrix, and 'mixing: {kind}' gives none on this topology: "
+                            f"{cure}")  # fmt: skip

@@ -1,0 +1,154 @@
+"""What a time plane writes down: who computed, sent and waited, what the event log hashes to, when rounds ended.
+
+Legend: n hosts, E edges of one exchange.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import numpy as np
+
+from simnet.book import Book
+from simnet.exchange import Exchange
+from simnet.network.fate import Fate
+from simnet.network.ledger import Ledger
+from simnet.network.network import EdgeSet
+from simnet.recording import Entry, Recording
+
+SHOWN_NODES, SHOWN_ROUNDS = 24, 12  # what the picture of who computed, sent and waited can show
+
+
+class NeedsEvents(Exception):
+    """The arrays tier cannot run this program exactly; the events tier can."""
+
+
+class Values(Protocol):
+    """What a time plane asks of the value plane."""
+
+    def catch_up(self, recording: Recording, mark: int) -> None:
+        """Run the recorded tasks below `mark`."""
+
+    def mask(self, recording: Recording, task: int, mark: int) -> np.ndarray:
+        """A `when=` Value as a mask over the members."""
+
+
+class Hooks(Protocol):
+    """What a time plane tells the run."""
+
+    def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
+        """Every member has made report `index`, at `times`; True to stop there."""
+
+
+class Account:
+    """Seconds by node, the byte ledger, the event log, and spans for a picture."""
+
+    def __init__(self, book: Book, *, messages: bool = False, timeline: bool = True, until: float = np.inf) -> None:
+        n = book.n
+        self.book, self.until = book, until
+        self.ledger = Ledger(book.network)
+        self.compute_s, self.comm_s, self.idle_s = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.finish_s = np.zeros(n)
+        self.reports_n = np.zeros(n, dtype=np.int64)
+        self.events = 0
+        self._digests: list[tuple[Any, bytes]] = []
+        self.message_rows: list[dict[str, Any]] | None = [] if messages else None
+        self.spans: list[tuple[int, str, float, float, int]] | None = [] if timeline else None
+
+    def span(self, node: int, kind: str, start: float, end: float, round: int) -> None:
+        """Note that `node` did `kind` (compute, send, wait) from start to end, if the picture has room for it."""
+        if self.spans is not None and node < SHOWN_NODES and round < SHOWN_ROUNDS and end > start:
+            self.spans.append((node, kind, start, min(end, self.until), round))
+
+    def sent(
+        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray | None = None,
+        active_E: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Enter the bytes of one message per active edge; what was sent after the cut (`start_n`) does not exist."""
+        if start_n is not None and self.until < np.inf:
+            before = start_n[edges.source] <= self.until
+            active_E = before if active_E is None else before & active_E
+        if edges.size:
+            self.ledger.add(round, edges, payload, fate, None if active_E is None or active_E.all() else active_E)
+
+    def travelled(
+        self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, arrival_E: np.ndarray,
+        active_E: np.ndarray | None, got_E: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        """Enter the messages of one exchange in the event log, in its order (exchange, edge)."""
+        if edges.size == 0:
+            return
+        if self.until < np.inf:
+            before = start_n[edges.source] <= self.until
+            active_E = before if active_E is None else before & active_E
+        seen = arrival_E if active_E is None else np.where(active_E, arrival_E, np.nan)
+        digest = hashlib.blake2b(np.ascontiguousarray(seen).view(np.uint8), digest_size=16)
+        if got_E is not None:
+            digest.update(np.packbits(got_E).tobytes())
+        self._digests.append((id, digest.digest()))
+        self.events += edges.size
+        if self.message_rows is not None:
+            self._list_messages(id, edges, payload, fate, start_n, seen, got_E)
+
+    def _list_messages(
+        self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, seen: np.ndarray,
+        got_E: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        assert self.message_rows is not None
+        size = payload + self.book.network.header_bytes
+        for e in np.flatnonzero(~np.isnan(seen)).tolist():
+            s, t = int(edges.source[e]), int(edges.target[e])
+            self.message_rows.append(
+                {
+                    "exchange": id if isinstance(id, int) else id[0],
+                    "source": s,
+                    "target": t,
+                    "sent_s": float(start_n[s]),
+                    "arrived_s": float(seen[e]),
+                    "bytes": size,
+                    "attempts": 1 if fate is None else int(fate.attempts_E[e]),
+                    "delivered": bool(got_E is None or got_E[e]),
+                }
+            )
+
+    def log_hash(self) -> str:
+        """Hash of the whole event log in its canonical order, with the clocks at the end."""
+        total = hashlib.blake2b(digest_size=16)
+        for id, digest in sorted(self._digests, key=lambda pair: _order(pair[0])):
+            total.update(repr(id).encode())
+            total.update(digest)
+        total.update(self.finish_s.tobytes())
+        return total.hexdigest()
+
+
+def _order(id: Any) -> tuple[Any, ...]:
+    return (id,) if isinstance(id, int) else tuple(id)
+
+
+def settle_stale(x: Exchange, arrival_E: np.ndarray, leave_n: np.ndarray) -> None:
+    """Fill in which exchange's message each edge uses under `missing="stale"`: the newest that had arrived when its
+    receiver left, none newer than this exchange; -1 before any.
+    """
+    channel, edges = x.channel, x.edges
+    if channel.stored_E is None:
+        channel.stored_E = np.full(edges.size, -1, dtype=np.int64)
+    got = np.ones(edges.size, bool) if x.got_E is None else x.got_E
+    source = np.where(got, x.k, channel.stored_E)
+    for e, waiting in list(channel.late.items()):
+        left = leave_n[edges.target[e]]
+        arrived = [k for t, k in waiting if t <= left]
+        if arrived:
+            source[e] = max(source[e], *arrived)
+        channel.late[e] = [(t, k) for t, k in waiting if t > left and k > source[e]]
+        if not channel.late[e]:
+            del channel.late[e]
+    delivered = np.ones(edges.size, bool) if x.fate is None else x.fate.delivered_E
+    x.late_E = delivered & ~got & np.isfinite(arrival_E)
+    for e in np.flatnonzero(x.late_E).tolist():
+        channel.late.setdefault(e, []).append((float(arrival_E[e]), x.k))
+    x.source_E = source
+    channel.stored_E = source.copy()
+
+
+__all__ = ["Account", "Entry", "Hooks", "NeedsEvents", "Values", "settle_stale"]

@@ -1,0 +1,243 @@
+"""The arrays tier: every node at once, one entry of the verb table after another.
+
+Where links share nothing, an exchange is a max-plus step: a node's clock becomes the latest arrival among its
+neighbours' messages. That holds with loss, retransmission and deadlines; it does not with queues at the receiver, with
+several roles, or where a server serves nodes in order of time, and those go to the events tier.
+
+Legend: n hosts, E edges of one exchange, P sending ports in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simnet.book import Book
+from simnet.errors import ProgramError
+from simnet.exchange import INF, Average, Exchange
+from simnet.network.fate import Fate
+from simnet.network.network import EdgeSet
+from simnet.recording import Entry, Op, Recording
+from simnet.timeplane.account import Account, Hooks, NeedsEvents, Values, settle_stale
+
+
+class ArraysPlane:
+    """Runs one recording for all hosts; clocks are float64 of shape (n,)."""
+
+    def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
+        if book.network.receive_ports == "serial":
+            raise NeedsEvents("messages queue at their receiver")
+        self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
+        self.clock_n = np.zeros(book.n)
+        self.free = np.zeros(max(book.n, book.network.links))  # when each sending port is free again
+        self.env = simpy.Environment()
+        self.starved: str | None = None
+        self._flying: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
+        self._offsets: dict[tuple[EdgeSet, int], np.ndarray] = {}
+        self._lag = 0  # tasks up to the last exchange but one: what the value plane may run
+        self._reported = 0
+
+    def run(self) -> None:
+        """Walk the table to its end, or to the cut by simulated time."""
+        self.env.process(self._walk())
+        self.env.run()
+        self.account.finish_s[:] = np.minimum(self.clock_n, self.account.until)
+
+    def _walk(self) -> Generator[Any, Any, None]:
+        p, until = 0, self.account.until
+        while True:
+            entry = self.recording.entry(p)
+            if self._report(p):
+                return
+            if entry is None or (until < INF and self.clock_n.min() > until):
+                return
+            self._do(entry)
+            p += 1
+            if self.recording.reports and self.recording.reports[-1].position == p - 1:
+                ahead = float(self.clock_n.min()) - self.env.now
+                if ahead > 0:
+                    yield self.env.timeout(ahead)
+
+    def _report(self, p: int) -> bool:
+        """Tell of the reports made before entry p; True when the run is to stop."""
+        reports = self.recording.reports
+        while self._reported < len(reports):
+            index = self._reported
+            self._reported += 1
+            self.account.reports_n += self.clock_n <= self.account.until
+            if self.hooks.reported(self.recording, index, self.clock_n.copy()):
+                return True
+        return False
+
+    def _do(self, entry: Entry) -> None:
+        op, clock = entry.op, self.clock_n
+        if op == Op.WORK or op == Op.WAIT:
+            seconds = np.asarray(entry.seconds)
+            self.clock_n = clock + seconds
+            if op == Op.WORK:
+                self._spans("compute", clock, self.clock_n)
+                self.account.compute_s += seconds if self.account.until == INF else self._within(clock, self.clock_n)
+            if len(self.recording.graph.pending) > 2000:
+                self.values.catch_up(self.recording, entry.mark)
+        elif op == Op.EXCHANGE:
+            self._launch(entry)
+            self._land(entry)
+            self._follow(entry)
+        elif op == Op.START:
+            self._launch(entry)
+        elif op == Op.FINISH:
+            self._land(entry)
+            self._follow(entry)
+        elif op == Op.AVERAGE:
+            self._average(entry.travel)
+            self._follow(entry)
+        elif op == Op.READ:
+            self.values.catch_up(self.recording, entry.mark)
+        elif op in (Op.SEND, Op.RECEIVE):
+            raise NeedsEvents("messages between single nodes are served in order of time")
+        elif op in (Op.START_AVERAGE, Op.FINISH_AVERAGE):
+            raise NeedsEvents("a server works while its node goes on")
+        else:
+            raise ProgramError(f"unknown entry {op}")
+
+    def _follow(self, entry: Entry) -> None:
+        """Let the value plane run what rests on the exchange before this one: its handles are settled by now."""
+        self.values.catch_up(self.recording, self._lag)
+        self._lag = entry.mark + len(entry.tasks)
+
+    def _within(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Seconds from start to end that lie before the cut."""
+        until = self.account.until
+        return np.minimum(end, until) - np.minimum(start, until)
+
+    def _spans(self, kind: str, start: np.ndarray, end: np.ndarray) -> None:
+        if self.account.spans is None or self._reported >= 12:
+            return
+        for i in range(min(24, self.book.n)):
+            self.account.span(i, kind, float(start[i]), float(end[i]), self._reported)
+
+    # ---- exchanges ------------------------------------------------------------------------------------------------
+
+    def _launch(self, entry: Entry) -> None:
+        x: Exchange = entry.travel
+        if entry.when_task is not None:
+            x.active_n = np.zeros(self.book.n, bool)
+            x.active_n[self.recording.members] = self.values.mask(self.recording, entry.when_task, entry.mark)
+        active_E = None if x.active_n is None else x.active_n[x.edges.source]
+        arrival = self._transmit(x.edges, x.payload_bytes, x.fate, self.clock_n, active_E)
+        if active_E is not None:
+            # nobody waits for one who is known not to send; with a Value, that is known when it gets there
+            idle = self.clock_n[x.edges.source] if entry.when_task is not None else -INF
+            arrival = np.where(active_E, arrival, idle)
+        self._flying[x.id] = (arrival, self.clock_n, active_E)
+        self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, self.clock_n, active_E)
+
+    def _transmit(
+        self, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, active_E: np.ndarray | None
+    ) -> np.ndarray:
+        """Arrival times (E,) of messages handed over at `start_n`; ports send one after another."""
+        if edges.size == 0:
+            return np.zeros(0)
+        size = payload + self.book.network.header_bytes
+        begin_P = np.maximum(start_n[edges.port_host], self.free[edges.ports])
+        if fate is None and active_E is None:
+            offset = self._offsets.get((edges, size))
+            if offset is None:
+                offset = size * edges.cumulative_E + edges.latency_E
+                self._offsets[edges, size] = offset
+            busy_P = size * edges.total_P
+            arrival: np.ndarray = begin_P[edges.port_rank_E]
+            arrival += offset
+        else:
+            sent_bytes = np.full(edges.size, float(size))
+            latency = edges.latency_E
+            if fate is not None:
+                sent_bytes += fate.again_E * -(-size // fate.packets_E)
+                latency = latency * (2 * fate.attempts_E - 1)
+            seconds = sent_bytes * edges.seconds_per_byte_E
+            if active_E is not None:
+                seconds = np.where(active_E, seconds, 0.0)
+            arrival = begin_P[edges.port_rank_E] + edges.queue_sums(seconds) + latency
+            busy_P = np.add.reduceat(seconds[edges.by_port], edges.port_starts)
+        self.free[edges.ports] = begin_P + busy_P
+        if self.account.spans is not None and self._reported < 12:
+            for q in np.flatnonzero(edges.port_host < 24).tolist():
+                host = int(edges.port_host[q])
+                self.account.span(host, "send", float(begin_P[q]), float(begin_P[q] + busy_P[q]), self._reported)
+        return arrival
+
+    def _land(self, entry: Entry) -> None:
+        x: Exchange = entry.travel
+        arrival, start_n, active_E = self._flying.pop(x.id)
+        edges, clock = x.edges, self.clock_n
+        latest, handed = clock.copy(), clock.copy()
+        if edges.size:
+            at = slice(None) if edges.all_receive else edges.receivers
+            latest[at] = np.maximum.reduceat(arrival, edges.in_starts)
+            handed_E = start_n[edges.source]
+            if active_E is not None and entry.when_task is None:
+                handed_E = np.where(active_E, handed_E, -INF)
+            handed[at] = np.maximum.reduceat(handed_E, edges.in_starts)
+        limit = start_n + x.deadline_s
+        leave = np.maximum(clock, np.minimum(limit, latest))
+        if x.active_n is not None:
+            leave = np.where(x.active_n, leave, clock)
+        got = self._got(x, arrival, limit, active_E)
+        x.got_E = None if got is None or got.all() else got
+        self._waited(clock, leave, handed)
+        if x.missing == "stale":
+            settle_stale(x, arrival, leave)
+        self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start_n, arrival, active_E, x.got_E)
+        x.closed = True
+        self.book.exchanges.pop((x.channel.name, x.k), None)
+        self.clock_n = leave
+
+    def _got(
+        self, x: Exchange, arrival: np.ndarray, limit: np.ndarray, active_E: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Which messages arrived in time; None where all must have."""
+        parts = []
+        if x.fate is not None and self.book.network.policy != "retry":
+            parts.append(x.fate.delivered_E)
+        if x.deadline_s < INF:
+            parts.append(arrival <= limit[x.edges.target])
+        if active_E is not None:
+            parts.append(active_E)
+        return np.logical_and.reduce(parts) if parts else None
+
+    def _waited(self, clock: np.ndarray, leave: np.ndarray, handed: np.ndarray) -> None:
+        """Waiting until the last neighbour has sent is idle; from then on it is exposed communication."""
+        self._spans("wait", clock, leave)
+        if self.account.until < INF:
+            clock, leave = np.minimum(clock, self.account.until), np.minimum(leave, self.account.until)
+        turn = np.minimum(np.maximum(handed, clock), leave)
+        self.account.idle_s += turn - clock
+        self.account.comm_s += leave - turn
+
+    def _average(self, x: Average) -> None:
+        server, clock = x.server, self.clock_n
+        if not (x.among_n[server] and x.to_n[server]):
+            raise NeedsEvents("the server is not among the nodes that it averages over")
+        among = np.flatnonzero(x.among_n)
+        up = self._transmit(x.up, x.up_bytes, x.up_fate, clock, None)
+        ready = max(float(clock[server]), float(up.max(initial=-INF)))
+        at_server = clock.copy()
+        at_server[server] = ready
+        down = self._transmit(x.down, x.down_bytes, x.down_fate, at_server, None)
+        leave = clock.copy()
+        leave[server] = ready
+        leave[x.down.target] = down
+        leave = np.where(x.to_n, np.maximum(leave, clock), clock)
+        last = clock[among].max()
+        self._waited(clock, leave, np.where(x.to_n, last, clock))
+        for part, edges, payload, fate, start, arrival in (
+            (0, x.up, x.up_bytes, x.up_fate, clock, up),
+            (1, x.down, x.down_bytes, x.down_fate, at_server, down),
+        ):
+            self.account.sent(x.round, edges, payload, fate, start)
+            self.account.travelled((x.id, part), edges, payload, fate, start, arrival, None, None)
+        x.closed = True
+        self.clock_n = leave

@@ -1,0 +1,200 @@
+"""Messages between single hosts: `send` and `receive`, matched by their number on each pair."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simnet.errors import ProgramError
+from simnet.exchange import INF, Message
+from simnet.network.network import EdgeSet
+from simnet.recording import Entry
+from simnet.timeplane.boxes import with_fate
+
+if TYPE_CHECKING:
+    from simnet.timeplane.walker import Walker
+
+_SENDS = 1 << 60  # in the log's order, single messages come after all exchanges
+
+
+class Waiting:
+    """Host i waits in a receive since a moment; a newer wake-up makes an older one void."""
+
+    __slots__ = ("entry", "handed", "since", "token")
+
+    def __init__(self, entry: Entry, since: float) -> None:
+        self.entry, self.since, self.handed, self.token = entry, since, since, 0
+
+
+class Mail:
+    """The mailboxes of a run."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker, self.book = walker, walker.book
+        self.sent: dict[tuple[int, int], list[Message]] = {}
+        self.taken: dict[tuple[int, int], int] = {}
+        self.senders: dict[int, set[int]] = {}  # who ever sent to a host
+        self._sends: dict[int, int] = {}
+        self._edges: dict[tuple[int, tuple[int, ...]], EdgeSet] = {}
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    def send(self, i: int, entry: Entry, now: float) -> None:
+        """Hand one message for each target to host i's port; done at once."""
+        walker = self.walker
+        targets = [j for j in entry.to if j != i]
+        if len(targets) < len(entry.to) and len(entry.to) == 1:
+            raise ProgramError(f"host {i} sends a message to itself")
+        edges = self._edge_set(i, tuple(targets))
+        size = entry.number + self.book.network.header_bytes
+        policy = "retry" if entry.reliable or self.book.network.policy == "retry" else "drop"
+        recording = walker.recording_of[i]
+        fate = self.book.fates.of(("send", recording.role, entry.occurrence), edges, size, policy=policy)
+        items = walker.need_items("node.send")
+        values = items.sent(recording, walker.member_of[i], entry)
+        seconds, latency = with_fate(edges, size, fate)
+        start, arrival = np.full(self.book.n, INF), np.empty(edges.size)
+        start[i] = now
+        for e, j, port, plain, far in walker.routes.out(edges, size)[i]:
+            busy, away = (plain, far) if seconds is None or latency is None else (seconds[e], latency[e])
+            begin = max(now, walker.free[port])
+            walker.free[port] = begin + busy
+            if walker.spans:
+                walker.account.span(i, "send", begin, begin + busy, walker.reports[i])
+            arrival[e] = begin + busy + away
+            row = entry.to.index(j)
+            content = tuple(v[row] for v in values) if entry.rows else values
+            lost = fate is not None and not fate.delivered_E[e]
+            message = Message(i, j, len(self.sent.get((i, j), ())), arrival[e], lost, entry.shapes, content)
+            if walker.serial_receiver and not lost:
+                message.arrival_s = INF
+                walker.push(arrival[e] - plain, self._first_bit, message, plain)
+            self.sent.setdefault((i, j), []).append(message)
+            self.senders.setdefault(j, set()).add(i)
+            self._tell(j, now)
+        walker.account.sent(len(recording.reports), edges, entry.number, fate)
+        delivered = None if fate is None else fate.delivered_E
+        id = (_SENDS, i, entry.occurrence, self._count(i))
+        walker.account.travelled(id, edges, entry.number, fate, start, arrival, None, delivered)
+
+    def _count(self, i: int) -> int:
+        """How many sends of host i came before."""
+        self._sends[i] = self._sends.get(i, 0) + 1
+        return self._sends[i]
+
+    def _edge_set(self, i: int, targets: tuple[int, ...]) -> EdgeSet:
+        if (i, targets) not in self._edges:
+            if len(self._edges) > 4096:
+                self._edges.clear()
+            self._edges[i, targets] = self.book.network.edge_set(np.full(len(targets), i), np.array(targets, np.int64))
+        return self._edges[i, targets]
+
+    def _first_bit(self, event: Any) -> None:
+        walker, message = self.walker, event.a
+        begin = max(walker.env._now, walker.receive_free[message.target])
+        message.arrival_s = walker.receive_free[message.target] = begin + event.b
+        self._tell(message.target, walker.env._now)
+
+    # ---- receiving ------------------------------------------------------------------------------------------------
+
+    def receive(self, i: int, entry: Entry, now: float) -> bool:
+        """Host i asks for messages: True when it has them at once."""
+        waiting = Waiting(entry, now)
+        t = self._ready_at(i, waiting)
+        if t <= now:
+            self._take(i, waiting, now)
+            return True
+        self.walker.waiting[i] = waiting
+        if t < INF:
+            self._wake_at(i, waiting, t)
+        return False
+
+    def _ready_at(self, i: int, waiting: Waiting) -> float:
+        """When host i's receive is over, as far as is known now."""
+        entry = waiting.entry
+        limit = INF if entry.timeout_s is None else waiting.since + entry.timeout_s
+        if entry.frm == "any":
+            return min(limit, min((m.arrival_s for m in self._next(i)), default=INF))
+        known = [self._message(j, i) for j in entry.frm if j != i]
+        latest = max((INF if m is None else m.arrival_s for m in known), default=-INF)
+        return min(limit, latest)
+
+    def _message(self, j: int, i: int) -> Message | None:
+        """The next message from j to i that i has not taken."""
+        messages, number = self.sent.get((j, i), ()), self.taken.get((j, i), 0)
+        return messages[number] if number < len(messages) else None
+
+    def _next(self, i: int) -> list[Message]:
+        return [m for j in sorted(self.senders.get(i, ())) if (m := self._message(j, i)) is not None and not m.lost]
+
+    def _tell(self, j: int, now: float) -> None:
+        """Something is on its way to host j: a receive that waits looks again."""
+        waiting = self.walker.waiting[j]
+        if isinstance(waiting, Waiting):
+            waiting.handed = now
+            t = self._ready_at(j, waiting)
+            if t < INF:
+                self._wake_at(j, waiting, max(t, now))
+
+    def _wake_at(self, i: int, waiting: Waiting, t: float) -> None:
+        waiting.token += 1
+        limit = INF if waiting.entry.timeout_s is None else waiting.since + waiting.entry.timeout_s
+        self.walker.push(t, self._woken, (i, waiting), waiting.token, 2 if t == limit else 1)
+
+    def _woken(self, event: Any) -> None:
+        (i, waiting), token = event.a, event.b
+        walker = self.walker
+        if walker.waiting[i] is not waiting or waiting.token != token:
+            return
+        walker.waiting[i] = None
+        now = walker.env._now
+        walker._waited(i, waiting.since, now, waiting.handed)
+        self._take(i, waiting, now)
+        walker.pos[i] += 1
+        walker._go(i, now)
+
+    def _take(self, i: int, waiting: Waiting, now: float) -> None:
+        """Give host i what has arrived by now; what has not counts as None (or the stand-in)."""
+        entry, walker = waiting.entry, self.walker
+        if entry.frm == "any":
+            arrived = [m for m in self._next(i) if m.arrival_s <= now]
+            got: list[Message | None] = [min(arrived, key=lambda m: (m.arrival_s, m.source))] if arrived else [None]
+        else:
+            got = []
+            for j in entry.frm:
+                message = self._message(j, i)
+                in_time = message is not None and message.arrival_s <= now
+                got.append(message if in_time else None)
+        for message in got:
+            if message is not None:
+                pair = (message.source, i)
+                self.taken[pair] = self.taken.get(pair, 0) + 1
+        kept = [None if m is None or m.lost else m for m in got]
+        shapes = next((m.shapes for m in kept if m is not None), None)
+        if entry.shapes is None:
+            if shapes is None and not entry.results:
+                entry.plain = True
+            elif shapes is None:
+                entry.shapes = tuple(v.shape for v in entry.results)
+            else:
+                entry.shapes = tuple((len(got), *s) for s in shapes) if entry.rows else shapes
+        walker.need_items("node.receive").received(
+            walker.recording_of[i], walker.member_of[i], entry, [None if m is None else m.values for m in kept]
+        )
+
+    def why(self, host: int) -> str:
+        """What a host that waits for ever is waiting for, in words."""
+        waiting = self.walker.waiting[host]
+        names = self.book.network.hosts
+        if isinstance(waiting, Waiting):
+            frm = waiting.entry.frm
+            missing = [j for j in frm if self._message(j, host) is None] if frm != "any" else []
+            who = ", ".join(str(names[j]) for j in missing) or "anyone"
+            return f"it wants a message from {who} that is never sent"
+        if waiting is not None and hasattr(waiting, "arrival"):
+            edges = waiting.x.edges
+            a, b = edges.in_ptr[host], edges.in_ptr[host + 1]
+            silent = [str(names[int(edges.source[e])]) for e in range(a, b) if waiting.arrival[e] == INF]
+            return f"neighbour {', '.join(silent)} never gets to that exchange"
+        return "another node never gets to the same call"

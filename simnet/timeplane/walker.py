@@ -1,0 +1,539 @@
+"""The events tier in plain Python: every node walks its verb table, woken by light SimPy events.
+
+The same walker serves a group run (one table for all members of a role) and a node run (one table per node: the
+processes tier). A message's arrival is computed when it is handed to a port that nothing shares; only what waits
+becomes an event. Within one instant the order is: completions and arrivals, deadlines, then the sequence number.
+
+Legend: n hosts, E edges of one exchange.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from heapq import heappush
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simnet.book import Book
+from simnet.errors import Starved
+from simnet.exchange import INF, Average, Exchange
+from simnet.recording import Entry, Op, Recording
+from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values, settle_stale
+from simnet.timeplane.boxes import AverageBox, Box, Routes
+from simnet.timeplane.mail import Mail
+
+COMPLETION, DEADLINE = 1, 2  # priorities of SimPy events within one instant
+
+
+class Light:
+    """A SimPy event without a process: triggered from the start, with the arguments of its callback in slots."""
+
+    __slots__ = ("_ok", "a", "b", "callbacks")
+
+    def __init__(self, callback: Callable[[Any], None], a: Any, b: Any) -> None:
+        self.callbacks = (callback,)
+        self._ok = True
+        self.a, self.b = a, b
+
+
+class Walker:
+    """Runs recordings over hosts; `recording_of[i]` is the table that host i walks."""
+
+    def __init__(
+        self, book: Book, recordings: list[Recording], account: Account, values: Values, hooks: Hooks, items: Any = None
+    ) -> None:
+        n = book.n
+        self.book, self.recordings, self.account, self.values, self.hooks = book, recordings, account, values, hooks
+        self.items = items  # a value plane that follows every node row by row; None: one that works by whole tasks
+        self.env = simpy.Environment()
+        self._queue, self._next_id = self.env._queue, self.env._eid.__next__
+        self.recording_of: list[Recording] = [recordings[0]] * n
+        self.member_of = [0] * n
+        for recording in recordings:
+            for m, host in enumerate(recording.members.tolist()):
+                self.recording_of[host], self.member_of[host] = recording, m
+        self.pos, self.reports = [0] * n, [0] * n
+        self.times: dict[tuple[int, int], np.ndarray] = {}  # (recording, report) -> time per member
+        self.told = [0] * len(recordings)
+        self.free = [0.0] * max(n, book.network.links)
+        self.receive_free = [0.0] * n
+        self.serial_receiver = book.network.receive_ports == "serial"
+        self.waiting: list[Any] = [None] * n  # the box or receive that a host waits in
+        self.finished = [False] * n
+        self.compute, self.comm, self.idle = [0.0] * n, [0.0] * n, [0.0] * n
+        self.boxes: dict[int, Box] = {}
+        self.averages: dict[int, AverageBox] = {}
+        self.routes = Routes(book)
+        self.mail = Mail(self)
+        self.spans = account.spans is not None
+        self.stopping = False
+        self._mark = 0
+
+    # ---- events ---------------------------------------------------------------------------------------------------
+
+    def push(self, t: float, callback: Callable[[Any], None], a: Any, b: Any = None, priority: int = COMPLETION) -> None:
+        """Put a light event into SimPy's queue."""
+        heappush(self._queue, (t, priority, self._next_id(), Light(callback, a, b)))
+
+    def run(self) -> None:
+        """Walk until every program has ended, the cut by time, or a stop by the run."""
+        for i in range(self.book.n):
+            self.push(0.0, self._resume, i)
+        collecting = gc.isenabled()
+        gc.disable()  # the table is full of long-lived objects; cycles are none of ours
+        try:
+            until = self.account.until
+            queue, step = self._queue, self.env.step
+            while queue and not self.stopping and queue[0][0] <= until:
+                step()
+        finally:
+            if collecting:
+                gc.enable()
+        if not self.stopping:
+            self._check_starved()
+            for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
+                self._settle(box)
+            for average in self.averages.values():
+                self._settle_average(average)
+        account = self.account
+        account.compute_s += self.compute
+        account.comm_s += self.comm
+        account.idle_s += self.idle
+        account.reports_n += self.reports
+
+    def _check_starved(self) -> None:
+        """A reporting node that waits for ever starves, unless time was up."""
+        if self._queue:
+            return
+        reporting = [r for r in self.recordings if r.reports] or self.recordings
+        for recording in reporting:
+            for host in recording.members.tolist():
+                if not self.finished[host]:
+                    name = self.book.network.hosts[host]
+                    raise Starved(
+                        f"node {name} waits for ever in round {self.reports[host]}: {self.mail.why(host)}; "
+                        "give the verb a deadline or a timeout, or let the other side send"
+                    )
+
+    def _resume(self, event: Light) -> None:
+        self._go(event.a, self.env._now)
+
+    # ---- one node -------------------------------------------------------------------------------------------------
+
+    def _go(self, i: int, now: float) -> None:
+        """Walk host i's table from where it stands, until something takes time."""
+        recording, m, pos = self.recording_of[i], self.member_of[i], self.pos
+        entries, reports = recording.entries, recording.reports
+        while True:
+            p = pos[i]
+            entry = entries[p] if p < len(entries) else recording.entry(p)
+            while self.reports[i] < len(reports) and reports[self.reports[i]].position <= p:
+                self._report(i, m, recording, now)
+                if self.stopping:
+                    return
+            if entry is None:
+                self.finished[i] = True
+                self.account.finish_s[i] = now
+                return
+            op = entry.op
+            if op == Op.WORK or op == Op.WAIT:
+                pos[i] = p + 1
+                seconds = entry.seconds[m]
+                if seconds == 0.0:
+                    continue
+                if op == Op.WORK:
+                    self.compute[i] += seconds if now + seconds <= self.account.until else self.account.until - now
+                    if self.spans:
+                        self.account.span(i, "compute", now, now + seconds, self.reports[i])
+                self.push(now + seconds, self._resume, i)
+                return
+            if op == Op.EXCHANGE:
+                self._start(i, m, entry, now)
+                if not self._finish(i, entry, now):
+                    return
+            elif op == Op.START:
+                self._start(i, m, entry, now)
+            elif op == Op.FINISH:
+                if not self._finish(i, entry, now):
+                    return
+            elif op == Op.AVERAGE or op == Op.START_AVERAGE:
+                self._start_average(i, entry, now)
+                if op == Op.AVERAGE and not self._finish_average(i, entry, now):
+                    return
+            elif op == Op.FINISH_AVERAGE:
+                if not self._finish_average(i, entry, now):
+                    return
+            elif op == Op.SEND:
+                self.mail.send(i, entry, now)
+            elif op == Op.RECEIVE:
+                if not self.mail.receive(i, entry, now):
+                    return
+            elif op == Op.READ:
+                self.need_items("node.read").read(recording, m, entry)
+            pos[i] = p + 1
+
+    def need_items(self, what: str) -> Any:
+        """The value plane that follows every node; whole tasks at once cannot give one node's number in time."""
+        if self.items is None:
+            raise NeedsItems(what)
+        return self.items
+
+    def _report(self, i: int, m: int, recording: Recording, now: float) -> None:
+        r = self.reports[i]
+        self.reports[i] = r + 1
+        key = (recording.index_, r)
+        times = self.times.get(key)
+        if times is None:
+            times = self.times[key] = np.full(len(recording.members), INF)
+        times[m] = now
+        if self.items is not None:
+            self.items.reported(recording, m, r)
+        if not (times == INF).any():
+            del self.times[key]
+            if r + 1 >= SHOWN_ROUNDS:
+                self.spans = False
+            self.stopping = self.hooks.reported(recording, r, times)
+
+    def _waited(self, i: int, since: float, until: float, handed: float) -> None:
+        """Waiting until the last sender has sent is idle; from then on it is exposed communication."""
+        if until > self.account.until:
+            until = self.account.until
+        turn = min(max(handed, since), until)
+        self.idle[i] += turn - since
+        self.comm[i] += until - turn
+        if self.spans:
+            self.account.span(i, "wait", since, until, self.reports[i])
+
+    # ---- exchanges among neighbours ----------------------------------------------------------------------------------
+
+    def _open(self, x: Exchange, masked: bool) -> Box:
+        """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
+        size = x.payload_bytes + self.book.network.header_bytes
+        box = self.boxes[x.id] = Box(x, self.routes.out(x.edges, size), size, self.book)
+        box.follow_late = self.items is not None and x.missing == "stale"
+        box.plain = box.seconds is None and not box.follow_late
+        box.entered = self.account.until == INF and not masked
+        if box.entered:
+            active_E = None if x.active_n is None else x.active_n[x.edges.source]
+            self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=active_E)
+        return box
+
+    def _start(self, i: int, m: int, entry: Entry, now: float) -> None:
+        x: Exchange = entry.travel
+        box = self.boxes.get(x.id) or self._open(x, entry.when_task is not None)
+        box.start[i] = now
+        if self.items is not None:
+            self.items.started(self.recording_of[i], m, entry, i)
+        if entry.when_task is not None:
+            recording = self.recording_of[i]
+            taking_part = self.need_items("when= with a Value").holds(recording, m, entry)
+            if x.active_n is None:
+                x.active_n = np.ones(self.book.n, bool)
+            x.active_n[i] = taking_part
+            if not taking_part:
+                for e, j, *_ in box.out[i]:  # known missing from this moment
+                    self._arrived(box, j, e, now, now)
+                return
+        elif x.active_n is not None and not x.active_n[i]:
+            return
+        free, until = self.free, self.account.until
+        arrival, left, latest, waiting = box.arrival, box.left, box.latest, self.waiting
+        if box.plain and not self.serial_receiver and not self.spans:
+            for e, j, port, seconds, latency in box.out[i]:  # the fast path: nothing lost, nothing queues over there
+                t = free[port]
+                t = (now if now > t else t) + seconds
+                free[port] = t
+                t += latency
+                arrival[e] = t
+                if t > latest[j]:
+                    latest[j] = t
+                k = left[j] = left[j] - 1
+                box.handed[j] = now
+                if k == 0 and waiting[j] is box:
+                    self._wake(box, j)
+            return
+        for e, j, port, seconds, latency in box.out[i]:
+            if box.seconds is not None:
+                seconds, latency = box.seconds[e], box.latency[e]
+            t = free[port]
+            t = now if now > t else t
+            free[port] = t + seconds
+            if self.spans:
+                self.account.span(i, "send", t, min(t + seconds, until), self.reports[i])
+            arrives = t + seconds + latency
+            if self.serial_receiver:
+                own = box.own_seconds[e] if box.own_seconds is not None else seconds
+                self.push(arrives - own, self._first_bit, (box, j, e, now), own)
+            else:
+                self._arrived(box, j, e, arrives, now)
+
+    def _first_bit(self, event: Light) -> None:
+        """The first bit of a message is at a receiver that takes one message after another."""
+        box, j, e, handed = event.a
+        now = self.env._now
+        begin = max(now, self.receive_free[j])
+        done = self.receive_free[j] = begin + event.b
+        self._arrived(box, j, e, done, handed)
+
+    def _arrived(self, box: Any, j: int, e: int, t: float, handed: float) -> None:
+        """The message on edge e is known to arrive at host j at time t."""
+        box.arrival[e] = t
+        if t > box.latest[j]:
+            box.latest[j] = t
+        if handed > box.handed[j]:
+            box.handed[j] = handed
+        if box.follow_late and box.leave[j] < INF:
+            self.items.late(box.x, e, t)
+        box.left[j] -= 1
+        if box.left[j] == 0 and self.waiting[j] is box:
+            self._wake(box, j)
+
+    def _wake(self, box: Box, j: int) -> None:
+        """All of host j's messages are known: it leaves at the latest of them, or at its deadline."""
+        self.waiting[j] = None
+        t = min(box.latest[j], box.start[j] + box.deadline_s)
+        self._waited(j, box.since[j], t, box.handed[j])
+        self.push(t, self._left, box, j)
+
+    def _left(self, event: Light) -> None:
+        box, j = event.a, event.b
+        now = self.env._now
+        self._leave(box, j, now)
+        self.pos[j] += 1
+        self._go(j, now)
+
+    def _finish(self, i: int, entry: Entry, now: float) -> bool:
+        """Host i asks for the exchange's result: True when it has it at once."""
+        x: Exchange = entry.travel
+        box = self.boxes[x.id]
+        box.since[i] = now
+        box.entry[i] = entry
+        if x.active_n is not None and not x.active_n[i]:
+            self._leave(box, i, now)
+            return True
+        limit = box.start[i] + box.deadline_s
+        if box.left[i] == 0:
+            t = min(box.latest[i], limit)
+            if t <= now:
+                self._leave(box, i, now)
+                return True
+            self._waited(i, now, t, box.handed[i])
+            self.push(t, self._left, box, i)
+            return False
+        if limit < now:  # what was to come by then has come
+            self._leave(box, i, now)
+            return True
+        self.waiting[i] = box
+        if limit < INF:
+            self.push(limit, self._deadline, box, i, DEADLINE)
+        return False
+
+    def _deadline(self, event: Light) -> None:
+        box, j = event.a, event.b
+        if self.waiting[j] is not box:
+            return
+        now = self.env._now
+        self.waiting[j] = None
+        self._waited(j, box.since[j], now, now)
+        self._leave(box, j, now)
+        self.pos[j] += 1
+        self._go(j, now)
+
+    def _leave(self, box: Box, i: int, now: float) -> None:
+        """Host i has left exchange x; with the last of them it is closed."""
+        box.leave[i] = now
+        if self.items is not None:
+            got = self._got(box, i)
+            self.items.finished(self.recording_of[i], self.member_of[i], box.entry[i], i, got, now)
+        box.remaining -= 1
+        if box.remaining == 0:
+            self._settle(box)
+            del self.boxes[box.x.id]
+            box.x.closed = True
+            self.book.exchanges.pop((box.x.channel.name, box.x.k), None)
+            if self.items is not None:
+                self.items.closed(box.x)
+            else:
+                self.values.catch_up(self.recordings[0], self._mark)
+                self._mark = box.entry[i].mark + len(box.entry[i].tasks)
+
+    def _got(self, box: Box, i: int) -> list[tuple[bool, float]]:
+        """For each in-edge of host i as it leaves: whether its message is there in time, and when it arrives."""
+        limit = box.start[i] + box.deadline_s
+        delivered, active, source = box.delivered, box.x.active_n, box.x.edges.source
+        out = []
+        for e in range(box.in_ptr[i], box.in_ptr[i + 1]):
+            t = box.arrival[e]
+            ok = t <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
+            out.append((ok, t))
+        return out
+
+    def _settle(self, box: Box) -> None:
+        """Enter a closed (or, at a cut, an unfinished) exchange into ledger and log, and say what arrived in time."""
+        x, edges = box.x, box.x.edges
+        start, arrival = np.array(box.start), np.array(box.arrival)
+        limit = start + x.deadline_s
+        sent = start[edges.source] < INF
+        if x.active_n is not None:
+            sent &= x.active_n[edges.source]
+        active_E = None if sent.all() else sent
+        parts = []
+        if x.fate is not None and self.book.network.policy != "retry":
+            parts.append(x.fate.delivered_E)
+        if x.deadline_s < INF or not x.closed:
+            parts.append(arrival <= limit[edges.target])
+        if active_E is not None:
+            parts.append(active_E)
+        got = np.logical_and.reduce(parts) if parts else None
+        x.got_E = None if got is None or got.all() else got
+        if x.missing == "stale" and self.items is None:
+            settle_stale(x, np.where(sent, arrival, INF), np.array(box.leave))
+        if not box.entered:
+            self.account.sent(x.round, edges, x.payload_bytes, x.fate, start, active_E)
+        self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start, arrival, active_E, x.got_E)
+
+    # ---- averages through a server -------------------------------------------------------------------------------
+
+    def _start_average(self, i: int, entry: Entry, now: float) -> None:
+        x: Average = entry.travel
+        box = self.averages.get(x.id)
+        if box is None:
+            members = len(self.book.members[self.recording_of[i].role])
+            box = self.averages[x.id] = AverageBox(x, self.book, self.routes, members)
+            if self.account.until == INF:
+                self.account.sent(x.round, x.up, x.up_bytes, x.up_fate)
+                self.account.sent(x.round, x.down, x.down_bytes, x.down_fate)
+        box.start[i] = now
+        if self.items is not None:
+            self.items.started(self.recording_of[i], self.member_of[i], entry, i)
+        if not x.among_n[i]:
+            return
+        if i == x.server:
+            self._contributed(box, now, now)
+            return
+        for e, _, port, seconds, latency in box.up_out[i]:
+            if box.up_seconds is not None:
+                seconds, latency = box.up_seconds[e], box.up_latency[e]
+            t = max(now, self.free[port])
+            self.free[port] = t + seconds
+            if self.spans:
+                self.account.span(i, "send", t, t + seconds, self.reports[i])
+            if self.serial_receiver:
+                self.push(t + latency, self._first_bit_up, (box, e, now), seconds)
+            else:
+                box.up_arrival[e] = t + seconds + latency
+                self._contributed(box, box.up_arrival[e], now)
+
+    def _first_bit_up(self, event: Light) -> None:
+        box, e, handed = event.a
+        server = box.x.server
+        begin = max(self.env._now, self.receive_free[server])
+        box.up_arrival[e] = self.receive_free[server] = begin + event.b
+        self._contributed(box, box.up_arrival[e], handed)
+
+    def _contributed(self, box: AverageBox, t: float, handed: float) -> None:
+        """A contribution is known to be at the server at t; with the last one, the server answers."""
+        box.ready = max(box.ready, t)
+        box.handed = max(box.handed, handed)
+        box.missing -= 1
+        if box.missing == 0:
+            self.push(box.ready, self._answer, box)
+
+    def _answer(self, event: Light) -> None:
+        box: AverageBox = event.a
+        x, now = box.x, self.env._now
+        box.answered = now
+        for e, j, port, seconds, latency in box.down_out[x.server]:
+            if box.down_seconds is not None:
+                seconds, latency = box.down_seconds[e], box.down_latency[e]
+            t = max(now, self.free[port])
+            self.free[port] = t + seconds
+            if self.spans:
+                self.account.span(x.server, "send", t, t + seconds, self.reports[x.server])
+            if self.serial_receiver:
+                self.push(t + latency, self._first_bit_down, (box, e, j), seconds)
+            else:
+                self._delivered(box, e, j, t + seconds + latency)
+        if x.to_n[x.server]:
+            box.result[x.server] = now
+            self._wake_average(box, x.server)
+
+    def _first_bit_down(self, event: Light) -> None:
+        box, e, j = event.a
+        begin = max(self.env._now, self.receive_free[j])
+        self.receive_free[j] = begin + event.b
+        self._delivered(box, e, j, self.receive_free[j])
+
+    def _delivered(self, box: AverageBox, e: int, j: int, t: float) -> None:
+        box.down_arrival[e] = t
+        box.result[j] = t
+        self._wake_average(box, j)
+
+    def _wake_average(self, box: AverageBox, j: int) -> None:
+        if self.waiting[j] is not box:
+            return
+        self.waiting[j] = None
+        now = self.env._now
+        t = max(box.result[j], now)
+        self._waited(j, box.since[j], t, box.handed)
+        self.push(t, self._took, box, j)
+
+    def _took(self, event: Light) -> None:
+        box, j = event.a, event.b
+        self._leave_average(box, j)
+        self.pos[j] += 1
+        self._go(j, self.env._now)
+
+    def _finish_average(self, i: int, entry: Entry, now: float) -> bool:
+        x: Average = entry.travel
+        box = self.averages[x.id]
+        box.since[i], box.entry[i] = now, entry
+        if not x.to_n[i]:
+            self._leave_average(box, i)
+            return True
+        if box.result[i] <= now:
+            self._leave_average(box, i)
+            return True
+        if box.result[i] < INF:
+            self._waited(i, now, box.result[i], box.handed)
+            self.push(box.result[i], self._took, box, i)
+            return False
+        self.waiting[i] = box
+        return False
+
+    def _leave_average(self, box: AverageBox, i: int) -> None:
+        if self.items is not None:
+            self.items.averaged(self.recording_of[i], self.member_of[i], box.entry[i], i)
+        box.inside -= 1
+        if box.inside == 0:
+            self._settle_average(box)
+            del self.averages[box.x.id]
+            box.x.closed = True
+            if self.items is not None:
+                self.items.closed(box.x)
+            else:
+                self.values.catch_up(self.recordings[0], self._mark)
+                self._mark = box.entry[i].mark + len(box.entry[i].tasks)
+
+    def _settle_average(self, box: AverageBox) -> None:
+        x, start = box.x, np.array(box.start)
+        up, down = np.array(box.up_arrival), np.array(box.down_arrival)
+        answered = np.full(self.book.n, INF)
+        answered[x.server] = box.answered
+        for part, edges, payload, fate, begun, arrival in (
+            (0, x.up, x.up_bytes, x.up_fate, start, up),
+            (1, x.down, x.down_bytes, x.down_fate, answered, down),
+        ):
+            known = begun[edges.source] < INF
+            active = None if known.all() else known
+            if self.account.until < INF:
+                self.account.sent(x.round, edges, payload, fate, begun, active)
+            self.account.travelled((x.id, part), edges, payload, fate, begun, arrival, active, None)
+
+
+class NeedsItems(Exception):
+    """The program asks for a number in the middle of the walk; the value plane must follow every node."""
+
