@@ -15,14 +15,14 @@ if (_root / "setup.cfg").is_file() and str(_root) not in __path__:
 
 if TYPE_CHECKING:
     from simnet.record import Record as Record
-    from simnet.run import estimate as estimate
-    from simnet.run import run as run
+    from simnet.session import estimate as estimate
+    from simnet.session import run as run
     from simnet.scenario import Scenario as Scenario
 
 __all__ = ["Record", "Scenario", "estimate", "run"]
 __version__ = "0.1.0"
 
-_HOMES = {"Record": "simnet.record", "Scenario": "simnet.scenario", "run": "simnet.run", "estimate": "simnet.run"}
+_HOMES = {"Record": "simnet.record", "Scenario": "simnet.scenario", "run": "simnet.session", "estimate": "simnet.session"}
 
 
 def __getattr__(name: str) -> object:

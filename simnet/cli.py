@@ -73,7 +73,7 @@ def run(
     with _spoken_errors():
         chosen = _read(scenario, set_, execution)
         directory = out or _free_directory(chosen.name)
-        from simnet.run import run as run_scenario
+        from simnet.session import run as run_scenario
 
         record = _watched(lambda progress: run_scenario(chosen, out=directory, progress=progress), chosen, directory)
         _print_summary(record)
@@ -91,7 +91,7 @@ def estimate(scenario: ScenarioName, set_: Settings = None, node_run: NodeRun = 
     """Simulate time and bytes alone, with no tensors: how long would it take, and what would it send?"""
     with _spoken_errors():
         chosen = _read(scenario, set_, {"node_run": node_run, "tier": tier})
-        from simnet.run import estimate as estimate_scenario
+        from simnet.session import estimate as estimate_scenario
 
         record = _watched(lambda progress: estimate_scenario(chosen, progress=progress), chosen, None)
         _print_summary(record)

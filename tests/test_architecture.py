@@ -129,7 +129,7 @@ def test_analysis_alone_imports_matplotlib() -> None:
 
 def test_an_algorithm_imports_no_plane_and_no_other_algorithm() -> None:
     algorithms = [module for module in modules_under("simnet.models.algorithms") if module.count(".") == 3]
-    planes = ("simnet.timeplane", "simnet.valueplane", "simnet.network", "simnet.graph", "simnet.run")
+    planes = ("simnet.timeplane", "simnet.valueplane", "simnet.network", "simnet.graph", "simnet.session")
     assert not offences(iter(algorithms), *planes, "simnet.models.algorithms")
 
 

@@ -65,7 +65,7 @@ def engine(stand_in: Callable[..., None]) -> SimpleNamespace:
             raise seen.raises
         return SimpleNamespace(outcome=seen.outcome, ended=Outcome(seen.outcome.partition(":")[0]), directory=out)
 
-    stand_in("simnet.run", run=run, estimate=run)
+    stand_in("simnet.session", run=run, estimate=run)
     stand_in("simnet.analysis.table", summary=lambda record: "the summary")
     stand_in("simnet.analysis.plot", save_plots=lambda record, directory: [directory / "objective.png"])
     return seen
