@@ -7,7 +7,16 @@ from __future__ import annotations
 
 CATALOGUE: dict[str, dict[str, str]] = {
     "algorithms": {
+        "AllReduceSGD": "simnet.models.algorithms.all_reduce:AllReduceSGD",
         "DPSGD": "simnet.models.algorithms.dpsgd:DPSGD",
+        "DPSGDOverlap": "simnet.models.algorithms.dpsgd_overlap:DPSGDOverlap",
+        "GradientTracking": "simnet.models.algorithms.gradient_tracking:GradientTracking",
+        "DIGing": "simnet.models.algorithms.diging:DIGing",
+        "AugDGM": "simnet.models.algorithms.aug_dgm:AugDGM",
+        "LocalSGD": "simnet.models.algorithms.local_sgd:LocalSGD",
+        "FedAvg": "simnet.models.algorithms.fedavg:FedAvg",
+        "D2": "simnet.models.algorithms.d2:D2",
+        "ExactDiffusion": "simnet.models.algorithms.exact_diffusion:ExactDiffusion",
     },
     "problems": {
         "Quadratic": "simnet.models.problems.quadratic:Quadratic",

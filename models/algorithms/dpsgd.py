@@ -12,14 +12,18 @@ from simnet.node import Node
 class DPSGD(Algorithm):
     """Adapt then combine: x_i <- sum_j W_ij (x_j - eta g_j), with g_j a stochastic gradient of f_j at x_j.
 
+    Shapes: x_i and g_i (d,). With a constant step it stops at a distance of order eta from the optimum, larger the
+    more the f_i differ (W: doubly stochastic).
+
     Args:
         eta: step size.
         deadline_s: simulated seconds after which a node mixes with what has arrived; by default it waits for all.
 
-    Sends: d numbers to each neighbour, every round.
-    A missing message counts as the node's own row (`missing="self"`): W stays row stochastic, a mild bias.
-    Reference: Lian et al., NeurIPS 2017, algorithm 1; the order of step and mixing is that of Chen and Sayed, IEEE TSP
-    60(8), 2012 (ATC diffusion).
+    Sends, per round: d b to each neighbour, for b-byte numbers.
+    A missing message counts as the node's own row (`missing="self"`): W stays row stochastic but not column
+    stochastic, a mild bias, and always stable.
+    Reference: Lian et al., NeurIPS 2017, algorithm 1; the order of step and mixing is that of Chen and Sayed, IEEE
+    Trans. Signal Processing 60(8), 2012 (ATC diffusion).
     Departs: the paper mixes first and subtracts the step from the mixed iterate; `DPSGDOverlap` is that form.
 
     >>> DPSGD(eta=0.05)
