@@ -30,7 +30,8 @@ class Algorithm:
 
     `roles`: names of the generator methods, one per role; empty for a single `program`.
     `data_roles`: the roles whose nodes hold data; empty for all.
-    `mixing`: the kind of mixing matrix it needs: `doubly_stochastic`, `row_stochastic`, `column_stochastic` or None.
+    `mixing`: the kind of mixing matrix it needs: `doubly_stochastic`, `symmetric`, `row_stochastic`,
+    `column_stochastic` or None.
     `connected`: it needs a connected topology. `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
     `synchronous`: every node runs the same verbs, so one generator serves all; False asks for one per node.

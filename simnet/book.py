@@ -61,6 +61,7 @@ class Book:
         self.rank_n[self.data_hosts] = np.arange(len(self.data_hosts))
         self.samples_n = np.zeros(self.n, dtype=np.int64)
         self.samples_n[self.data_hosts] = self.problem.samples_N
+        self._base_seconds: dict[Any, np.ndarray] = {}
         self._edges: dict[Any, tuple[EdgeSet, Mixing]] = {}
         self._stars: dict[Any, EdgeSet] = {}
         self._topologies: dict[Any, Topology] = {}
@@ -86,6 +87,14 @@ class Book:
 
     def oracle_seconds(self, hosts: np.ndarray, name: str, size: int | None, occurrence: int) -> np.ndarray:
         """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`."""
+        key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
+        base = self._base_seconds.get(key)
+        if base is None:
+            base = self._base_seconds[key] = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts)
+        return self.profiles.varied(base, occurrence, self.seed, hosts)
+
+    def _flop(self, hosts: np.ndarray, name: str, size: int | None) -> np.ndarray:
+        """FLOP of one call at each of `hosts`; a ZO-only node answers `gradient` with 2 losses per direction."""
         samples = self.samples_n if size is None else np.where(self.samples_n > 0, size, 0)
         flop = np.broadcast_to(np.asarray(self.problem.flop(name, samples), dtype=np.float64), (self.n,))
         if self.zo_n.any():
@@ -99,7 +108,7 @@ class Book:
                     f"node {first} has only a zeroth-order oracle, and the algorithm asks it for {name!r}: "
                     "give it 'oracle: fo', or choose an algorithm that asks for gradients or losses alone"
                 )
-        return self.profiles.seconds(name, flop[hosts], occurrence, self.seed, hosts)
+        return flop[hosts]
 
     def work_seconds(self, hosts: np.ndarray, flop: float, occurrence: int) -> np.ndarray:
         """Seconds of plain arithmetic of that many FLOP."""

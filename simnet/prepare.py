@@ -76,7 +76,8 @@ class Plan:
         """What the record's header says of the network and the data."""
         facts: dict[str, Any] = {"nodes": self.network.n, "algorithm": type(self.algorithm).__name__,
                                  "problem": type(self.problem).__name__, "parameters": self.problem.dim}  # fmt: skip
-        if self.topology.static and self.network.n <= GAP_UP_TO and not self.algorithm.roles:
+        mixes = self.algorithm.mixing is not None and not self.algorithm.roles
+        if mixes and self.topology.static and self.network.n <= GAP_UP_TO:
             mixing = self.make_mixing(*self.topology.edges(0), self.network.n)
             facts |= {"spectral_gap": mixings.spectral_gap(mixing), "lambda_min": mixings.lambda_min(mixing)}
         sizes = self.problem.samples_N
@@ -355,8 +356,9 @@ def _check_mixing(plan: Plan, name: str) -> None:
         kind = plan.scenario.mixing.name
         words = str(needed).replace("_", " ")
         cure = (
-            "take an undirected topology with 'mixing: metropolis', or 'mixing: uniform' on a regular one"
-            if needed == "doubly_stochastic"
+            "take an undirected topology with 'mixing: metropolis'"
+            + (", or 'mixing: uniform' on a regular one" if needed == "doubly_stochastic" else "")
+            if needed in ("doubly_stochastic", "symmetric")
             else f"use 'mixing: {needed}'"
         )
         raise TopologyError(f"{name} needs a {words} mixing matrix, and 'mixing: {kind}' gives none on this topology: "

@@ -177,18 +177,24 @@ class Profiles:
         program. Raises as `base_seconds` does.
         """
         who = np.arange(self.nodes) if nodes is None else np.asarray(nodes)
-        seconds = self.base_seconds(oracle, flop_S, who)
+        return self.varied(self.base_seconds(oracle, flop_S, who), occurrence, seed, who)
+
+    def varied(self, base_S: np.ndarray, occurrence: int, seed: int, who: np.ndarray) -> np.ndarray:
+        """Base durations of one call with the draws of jitter and stragglers, float64 of shape (S,)."""
+        seconds = base_S
         if self.spread_N.any():
             u = streams.uniform(streams.keys(streams.key(seed, "work", occurrence), who), 1)[:, 0]
-            seconds *= jitter_factor(u, self.law_N[who], self.spread_N[who])
+            seconds = seconds * jitter_factor(u, self.law_N[who], self.spread_N[who])
         if self.probability_N.any():
             u = streams.uniform(streams.keys(streams.key(seed, "straggler", occurrence), who), 1)[:, 0]
-            seconds *= np.where(u < self.probability_N[who], self.slowdown_N[who], 1.0)
+            seconds = seconds * np.where(u < self.probability_N[who], self.slowdown_N[who], 1.0)
         return seconds
 
 
 def jitter_factor(u_S: np.ndarray, law_S: np.ndarray, spread_S: np.ndarray) -> np.ndarray:
     """Factors of mean 1 from uniforms in [0, 1) by each node's law and spread, all of shape (S,)."""
+    if (law_S == law_S[0]).all() and (spread_S > 0).all():  # the usual case: one law for all
+        return _LAW[LAWS[int(law_S[0])]](u_S, spread_S)
     factor = np.ones_like(u_S)
     for index in np.unique(law_S[spread_S > 0]):
         at = (law_S == index) & (spread_S > 0)

@@ -45,7 +45,7 @@ class Entry:
     """
 
     __slots__ = (
-        "active", "frm", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows", "seconds",
+        "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows", "seconds",
         "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
     )  # fmt: skip
 
@@ -53,7 +53,8 @@ class Entry:
         self.op, self.mark = op, mark
         self.tasks: tuple[int, ...] = ()
         self.results: tuple[Value, ...] = ()
-        self.seconds: Any = None  # list of float per member
+        self.seconds: Any = None  # float64 per member
+        self.listed: Any = None  # the same as a list, once a walker asks
         self.active: Any = None  # list of bool per member
         self.travel: Any = None  # the Exchange or Average
         self.when_task: int | None = None
@@ -309,7 +310,7 @@ class Recording:
         self.book.check_data(self.members, name)
         mask = self._mask(verb.options["among"])
         seconds = self.book.oracle_seconds(self.members, name, ticket.size if ticket else None, occurrence)
-        entry.seconds = (seconds if mask is None else np.where(mask, seconds, 0.0)).tolist()
+        entry.seconds = seconds if mask is None else np.where(mask, seconds, 0.0)
         shape = () if name == "loss" else verb.values[-1].shape
         entry.tasks = tuple(v.id for v in verb.values)
         payload = (name, ticket, mask, streams.key(self.book.seed, "direction", self.role, occurrence))
@@ -318,7 +319,7 @@ class Recording:
 
     def _enter_work(self, verb: Verb, split: bool) -> Entry:
         entry = self._new(Op.WORK)
-        entry.seconds = self.book.work_seconds(self.members, verb.options["flop"], self._count("work")).tolist()
+        entry.seconds = self.book.work_seconds(self.members, verb.options["flop"], self._count("work"))
         return entry
 
     def _enter_wait(self, verb: Verb, split: bool) -> Entry:
@@ -326,7 +327,7 @@ class Recording:
         if not seconds >= 0:
             raise ProgramError(f"node.wait takes seconds of at least 0, not {seconds}")
         entry = self._new(Op.WAIT)
-        entry.seconds = [seconds] * len(self.members)
+        entry.seconds = np.full(len(self.members), seconds)
         return entry
 
     def _enter_read(self, verb: Verb, split: bool) -> Entry:

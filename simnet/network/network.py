@@ -45,6 +45,8 @@ class EdgeSet:
         self.receivers = np.flatnonzero(np.diff(self.in_ptr))  # hosts that wait for something
         self.in_starts = self.in_ptr[self.receivers]
         self.all_receive = len(self.receivers) == self.n
+        degrees = np.diff(self.in_ptr)
+        self._regular = int(degrees[0]) if self.size and (degrees == degrees[0]).all() and degrees[0] <= 16 else 0
         self._route(network)
         by_port = np.lexsort((self.target, self.port_E))
         self.by_port = by_port
@@ -81,6 +83,16 @@ class EdgeSet:
             self.latency_E = self.seconds_per_byte_E = np.zeros(0)
             self.lossy, self.port_E = False, np.zeros(0, np.int64)
         self.loss_H = network.loss[self.hops_H]
+
+    def latest_by_target(self, values_E: np.ndarray) -> np.ndarray:
+        """The maximum over each receiver's in-edges, in the order of `receivers`."""
+        k = self._regular
+        if not k:
+            return np.maximum.reduceat(values_E, self.in_starts)
+        latest = values_E[::k].copy()  # equal degrees: column by column is three times quicker
+        for column in range(1, k):
+            np.maximum(latest, values_E[column::k], out=latest)
+        return latest
 
     def queue_sums(self, per_edge: np.ndarray) -> np.ndarray:
         """For each edge, the sum of `per_edge` over the messages up to and with its own in its sender's queue."""

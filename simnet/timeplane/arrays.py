@@ -75,7 +75,7 @@ class ArraysPlane:
     def _do(self, entry: Entry) -> None:
         op, clock = entry.op, self.clock_n
         if op == Op.WORK or op == Op.WAIT:
-            seconds = np.asarray(entry.seconds)
+            seconds = entry.seconds
             self.clock_n = clock + seconds
             if op == Op.WORK:
                 self._spans("compute", clock, self.clock_n)
@@ -173,16 +173,14 @@ class ArraysPlane:
         x: Exchange = entry.travel
         arrival, start_n, active_E = self._flying.pop(x.id)
         edges, clock = x.edges, self.clock_n
-        latest, handed = clock.copy(), clock.copy()
-        if edges.size:
-            at = slice(None) if edges.all_receive else edges.receivers
-            latest[at] = np.maximum.reduceat(arrival, edges.in_starts)
-            handed_E = start_n[edges.source]
-            if active_E is not None and entry.when_task is None:
-                handed_E = np.where(active_E, handed_E, -INF)
-            handed[at] = np.maximum.reduceat(handed_E, edges.in_starts)
+        handed_E = start_n[edges.source]
+        if active_E is not None and entry.when_task is None:
+            handed_E = np.where(active_E, handed_E, -INF)
+        latest, handed = edges.latest_by_target(arrival), edges.latest_by_target(handed_E)
+        if not edges.all_receive:
+            latest, handed = (_spread(v, edges.receivers, clock) for v in (latest, handed))
         limit = start_n + x.deadline_s
-        leave = np.maximum(clock, np.minimum(limit, latest))
+        leave = np.maximum(clock, latest if x.deadline_s == INF else np.minimum(limit, latest))
         if x.active_n is not None:
             leave = np.where(x.active_n, leave, clock)
         got = self._got(x, arrival, limit, active_E)
@@ -241,3 +239,10 @@ class ArraysPlane:
             self.account.travelled((x.id, part), edges, payload, fate, start, arrival, None, None)
         x.closed = True
         self.clock_n = leave
+
+
+def _spread(values: np.ndarray, receivers: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Values of the hosts that wait for something, over all hosts; the others keep what they have."""
+    out = otherwise.copy()
+    out[receivers] = values
+    return out

@@ -141,7 +141,9 @@ class Walker:
             op = entry.op
             if op == Op.WORK or op == Op.WAIT:
                 pos[i] = p + 1
-                seconds = entry.seconds[m]
+                if entry.listed is None:
+                    entry.listed = entry.seconds.tolist()
+                seconds = entry.listed[m]
                 if seconds == 0.0:
                     continue
                 if op == Op.WORK:
