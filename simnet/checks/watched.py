@@ -5,6 +5,8 @@ A program that forgets a `yield` or misuses a Value is told its own line, not on
 
 from __future__ import annotations
 
+import ast
+import inspect
 import linecache
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -120,7 +122,6 @@ class _Noting(Node):
         return super().start(verb)
 
 
-
 def _noting(name: str) -> Callable[..., Verb]:
     make: Callable[..., Verb] = getattr(Node, name)
 
@@ -150,3 +151,21 @@ def line_of(error: BaseException, file: str) -> Place | None:
     if found is None and error.__cause__ is not None:
         return line_of(error.__cause__, file)
     return found
+
+
+def random_calls(kind: type) -> list[Place]:
+    """Lines of a class that draw random numbers outside the scenario's streams: torch.rand, random, numpy.random."""
+    file = inspect.getsourcefile(kind) or ""
+    lines, first = inspect.getsourcelines(kind)
+    tree = ast.parse(inspect.cleandoc("\n" + "".join(lines)))
+    found = {}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        head, _, last = name.rpartition(".")
+        if head in ("random", "np.random", "numpy.random", "rng") or (head == "torch" and last in _DRAWS):
+            found[Place(file, first + call.lineno - 1)] = name
+    return list(found)
+
+
+_DRAWS = ("rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "poisson", "rand_like",
+          "randn_like", "randint_like")  # fmt: skip

@@ -1,0 +1,163 @@
+"""An algorithm under check, the small scenarios it is put into, and how a check fails. Legend: n nodes, d parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import networkx as nx
+import numpy as np
+
+from simnet.algorithm import Algorithm
+from simnet.checks.watched import Log, Watched, line_of
+from simnet.errors import CapabilityError, ProgramError, SimnetError
+from simnet.lazy import torch
+from simnet.problem import Problem
+from simnet.record import Record
+from simnet.session import run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NODES, ROUNDS = 6, 6
+LINK = {"bandwidth": "1 Mbit/s", "latency": "3 ms"}
+LOSS = 0.3
+# What a user's program can plausibly raise; an error of another class is the kernel's and keeps its traceback.
+PROGRAM_ERRORS = (
+    SimnetError, TypeError, ValueError, AttributeError, NameError, LookupError, ArithmeticError, RuntimeError,
+)  # fmt: skip
+
+
+class NotApplicable(Exception):
+    """The check says nothing about this algorithm; the text says why."""
+
+
+class Failed(Exception):
+    """The algorithm breaks the contract: what was seen, and the cure."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        super().__init__(message)
+        self.message, self.cure = message, cure
+
+
+class Flat(Problem):
+    """f_i = 0 everywhere, from a first point of all ones: without gradients only communication can move x."""
+
+    closed_forms: ClassVar[bool] = False
+
+    def __init__(self, nodes: int, dim: int) -> None:
+        self.nodes, self.dim = nodes, dim
+        self.samples_N = np.zeros(nodes, np.int64)
+
+    def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
+        return np.ones(np.shape(samples))
+
+    def load(self, device: Any, dtype: Any) -> None:
+        """There are no data."""
+
+    def initial_point(self, name: str) -> np.ndarray:
+        return np.ones(self.dim)
+
+    def node_data(self, nodes_S: Tensor, samples_SB: Tensor | None) -> tuple[Tensor, ...]:
+        return (torch.zeros(len(nodes_S), self.dim, dtype=self.dtype, device=self.device),)
+
+    def data_loss(self, x_D: Tensor, *data: Tensor) -> Tensor:
+        return (x_D * data[0]).sum()
+
+    def objectives(self, x_KD: Tensor) -> Tensor:
+        return torch.zeros(len(x_KD), dtype=x_KD.dtype, device=x_KD.device)
+
+    def objective_gradient(self, x_D: Tensor) -> Tensor:
+        return torch.zeros_like(x_D)
+
+
+class Subject:
+    """An algorithm under check, and the scenarios it is put into."""
+
+    def __init__(self, kind: type[Algorithm], algorithm: Algorithm) -> None:
+        self.kind, self.algorithm = kind, algorithm
+        self.file = inspect.getsourcefile(kind) or ""
+        self.log = Log()  # of the first plain run
+
+    @property
+    def directed(self) -> bool:
+        return self.algorithm.mixing in ("row_stochastic", "column_stochastic")
+
+    def scenario(self, n: int = NODES, **sections: Any) -> dict[str, Any]:
+        """A small scenario on an irregular graph, so that equal degrees hide nothing; sections replace its own."""
+        graph: nx.Graph = nx.empty_graph(n) if n == 1 else nx.cycle_graph(n)
+        chords = [(0, n // 2)] if n > 3 else []
+        if self.directed:
+            graph = nx.DiGraph(graph)
+            graph.remove_edges_from([(b, a) for a, b in nx.cycle_graph(n).edges] if n > 2 else [])
+            chords = [(0, 2), (1, n - 1)] if n > 3 else []
+        graph.add_edges_from(chords)
+        made: dict[str, Any] = {
+            "network": {"graph": graph, "link": LINK},
+            "problem": {"name": "Quadratic", "dim": 3},
+            "algorithm": self.algorithm,
+            "mixing": self.algorithm.mixing if self.directed else "lazy",
+            "nodes": {"step": "10 ms", "jitter": 0.5},
+            "rounds": ROUNDS,
+            "evaluate_every": 1,
+            "execution": {"dtype": "float64", "device": "cpu"},
+            "roles": self._roles(),
+        }
+        for name, section in sections.items():
+            own = made.get(name)
+            made[name] = {**own, **section} if isinstance(own, dict) and isinstance(section, dict) else section
+        return made
+
+    def _roles(self) -> dict[str, list[int]]:
+        """One host for each role but the last, which has the others; two roles are left to the scenario's default."""
+        roles = self.algorithm.roles
+        return {role: [i] for i, role in enumerate(roles[:-1])} if len(roles) > 2 else {}
+
+    def run(self, n: int = NODES, **sections: Any) -> Record:
+        """One run; an error that the program causes fails the check, with the program's line."""
+        watched = sections.get("algorithm")
+        try:
+            return run(self.scenario(n, **sections))
+        except PROGRAM_ERRORS as error:
+            at = line_of(error, self.file)
+            if at is None and isinstance(error, ProgramError) and isinstance(watched, Watched):
+                at = watched.log.at
+            raise Failed(f"{at}\n{words(error)}" if at else words(error), cure_of(error)) from error
+
+    def flat(self, dim: int = 3) -> Flat:
+        """The problem without gradients, over the hosts that hold data."""
+        algorithm = self.algorithm
+        without = sum(role not in algorithm.data_roles for role in algorithm.roles) if algorithm.data_roles else 0
+        return Flat(NODES - without, dim)
+
+    def policies(self, *names: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(words, network section): without loss, then under each of the policies with heavy loss."""
+        yield "without loss", {"policy": "retry"}
+        for name in names:
+            section = {"policy": name, "loss_unit": "message", "link": {**LINK, "loss": LOSS}}
+            yield f"with {LOSS:.0%} loss under 'policy: {name}'", section
+
+    def talk(self) -> list[str]:
+        """The lines of the program that communicate, with what they say of missing messages."""
+        fills = self.log.fills()
+        places = self.log.lines("gossip", "exchange", "average", "all_gather", "send", "scatter", "gather", "receive")
+        return [f"{p}" + (f"   (missing={fills[p]!r})" if isinstance(fills.get(p), str) else "") for p in places]
+
+
+def words(error: BaseException) -> str:
+    text = str(error)
+    return text if isinstance(error, SimnetError) else f"{type(error).__name__}: {text}"
+
+
+def cure_of(error: BaseException) -> str:
+    if isinstance(error, dataclasses.FrozenInstanceError):
+        return "the instance serves every node and every run: keep what changes in local variables of the program"
+    if isinstance(error, CapabilityError):
+        return "say 'first_order: ClassVar[bool] = True', so that a ZO-only node is refused before the run"
+    if isinstance(error, ProgramError) and "has no truth" in str(error):
+        return "every node shares this one program, and a Value differs from node to node: branch with torch.where"
+    if isinstance(error, SimnetError):
+        return "the message says what would do"
+    return "the program must run with Values, which know only their shape: see 'How to add an algorithm' in README.md"
