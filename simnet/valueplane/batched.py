@@ -20,7 +20,7 @@ from simnet.exchange import Average, Exchange
 from simnet.graph import Graph, Ref, Task
 from simnet.recording import Recording
 from simnet.valueplane.functions import batched_form
-from simnet.valueplane.mixing import Mixer, Stale
+from simnet.valueplane.mixing import WHOLE_BYTES, Mixer, Stale
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.single import common_number
 
@@ -39,16 +39,21 @@ class Bank:
         self.buffers: dict[int, torch.Tensor] = {}
         self.made = 0  # buffers ever allocated, for the memory tests
         self._free: dict[tuple[tuple[int, ...], torch.dtype], list[torch.Tensor]] = {}
+        self._out: dict[tuple[tuple[int, ...], torch.dtype], int] = {}  # made by `take`, of each kind
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         free = self._free.get((shape, dtype))
         if free:
             return free.pop()
         self.made += 1
+        self._out[shape, dtype] = self._out.get((shape, dtype), 0) + 1
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def give(self, buffer: torch.Tensor) -> None:
-        self._free.setdefault((tuple(buffer.shape), buffer.dtype), []).append(buffer)
+        kind = (tuple(buffer.shape), buffer.dtype)
+        free = self._free.setdefault(kind, [])
+        if len(free) < self._out.get(kind, 0):  # mixing also makes fresh memory: keep no more than was ever asked for
+            free.append(buffer)
 
     def release(self, id: int) -> None:
         """The value of task `id` is needed no more."""
@@ -224,11 +229,12 @@ class Batched:
         if x.missing == "stale":
             stored = self._stored(x, operand, recording, value)
         in_place = task.reads.count(q) == 1 and self.dies(graph, q, 1)
-        out = value if in_place else self.bank.take(tuple(value.shape), value.dtype)
-        self._mixer.mix(x, value, out, stand_in, stored, active)
+        small = value.nbytes <= WHOLE_BYTES
+        out = value if in_place and not small else None if small else self.bank.take(tuple(value.shape), value.dtype)
+        mixed = self._mixer.mix(x, value, out, stand_in, stored, active)
         if in_place:
             del buffers[q]
-        buffers[task.id] = out
+        buffers[task.id] = mixed
 
     def _stored(self, x: Exchange, operand: int, recording: Recording, value: torch.Tensor) -> torch.Tensor:
         """Under `missing="stale"`, the row (E, ...) that stands for each edge's message."""

@@ -1,7 +1,9 @@
 """Weighted sums over neighbours, for all nodes at once.
 
 A missing neighbour changes an INDEX (one's own row, a stored row) or leaves the sum; it never becomes a zero weight,
-since 0 x inf is no number. Sums go by blocks of 256 columns: a block of all nodes' states stays in the cache.
+since 0 x inf is no number. Large states are mixed in place by blocks of 256 columns: a block of all nodes' states stays
+in the cache. On the CPUs measured, sums over neighbours beat a dense product up to a density of about one half (64 nodes
+of 2,410 numbers: 0.04 against 0.2 ms with 4 neighbours, 0.4 against 0.2 ms with 63).
 
 Legend: R rows (members of a role), E edges, D numbers per row, M entries of all sums.
 """
@@ -16,7 +18,8 @@ import torch
 from simnet.exchange import Exchange
 
 BLOCK = 256  # columns mixed at a time
-DENSE_FROM = 0.05  # density of W from which a dense product is faster
+WHOLE_BYTES = 16 << 20  # a state up to this size is mixed in one go, into fresh memory
+DENSE_FROM = 0.5  # density of W from which a dense product is faster
 DENSE_UP_TO = 4096  # rows: a dense W beyond this is a waste of memory
 
 bag = torch.nn.functional.embedding_bag
@@ -78,38 +81,38 @@ class Mixer:
         )
 
     def mix(
-        self, x: Exchange, value: torch.Tensor, out: torch.Tensor, stand_in: torch.Tensor | None,
+        self, x: Exchange, value: torch.Tensor, out: torch.Tensor | None, stand_in: torch.Tensor | None,
         stored: torch.Tensor | None, active: np.ndarray | None,
-    ) -> None:  # fmt: skip
-        """Write the weighted sums of `value` (R, ...) into `out`, which may be `value` itself.
+    ) -> torch.Tensor:  # fmt: skip
+        """The weighted sums of `value` (R, ...), written into `out` where that is given (it may be `value` itself).
 
         `stand_in`: the Value of `missing=`; `stored` (E, D): for `missing="stale"`, the rows that stand in, per edge;
         `active`: members taking part, the others keep their own.
         """
         plan = self.plan(x)
-        flat, result = value.reshape(len(value), -1), out.view(len(out), -1)
+        flat = value.reshape(len(value), -1)
+        result = None if out is None else out.view(len(out), -1)
         kept = None if active is None or active.all() else flat[torch.from_numpy(~active).to(self.device)].clone()
-        if x.got_E is None:
-            if plan.dense_RR is not None:
-                product = plan.dense_RR @ flat
-                result.copy_(product)
-            else:
-                _blocks(plan.index_M, plan.weight_M, plan.offset_R, flat, result)
+        if x.got_E is None and plan.dense_RR is not None:
+            product = plan.dense_RR @ flat
+            result = product if result is None else result.copy_(product)
+        elif x.got_E is None:
+            result = _sums(plan.index_M, plan.weight_M, plan.offset_R, flat, result)
         elif x.missing == "self":
             index = plan.index_M.clone()
             lost = torch.from_numpy(plan.entry_of_E[~x.got_E]).to(self.device)
-            own = torch.from_numpy(self.row_of[x.edges.target[~x.got_E]]).to(self.device)
-            index[lost] = own
-            _blocks(index, plan.weight_M, plan.offset_R, flat, result)
+            index[lost] = torch.from_numpy(self.row_of[x.edges.target[~x.got_E]]).to(self.device)
+            result = _sums(index, plan.weight_M, plan.offset_R, flat, result)
         else:
-            self._mix_some(x, plan, flat, result, stand_in, stored)
+            result = self._mix_some(x, plan, flat, result, stand_in, stored)
         if kept is not None and active is not None:
             result[torch.from_numpy(~active).to(self.device)] = kept
+        return result.view(value.shape)
 
     def _mix_some(
-        self, x: Exchange, plan: Plan, flat: torch.Tensor, result: torch.Tensor, stand_in: torch.Tensor | None,
+        self, x: Exchange, plan: Plan, flat: torch.Tensor, result: torch.Tensor | None, stand_in: torch.Tensor | None,
         stored: torch.Tensor | None,
-    ) -> None:  # fmt: skip
+    ) -> torch.Tensor:  # fmt: skip
         """Sums over what arrived, plus what stands in for the rest: nothing, a Value, or the stored rows."""
         assert x.got_E is not None
         entries, rows = len(plan.index_M), len(flat)
@@ -130,18 +133,22 @@ class Mixer:
                 assert stand_in is not None
                 rows_in = stand_in.reshape(rows, -1)[target]
             added = target, weight[:, None] * rows_in
-        _blocks(plan.index_M[kept], plan.weight_M[kept], offset, flat, result)
+        result = _sums(plan.index_M[kept], plan.weight_M[kept], offset, flat, result)
         if added is not None:
             result.index_add_(0, *added)
+        return result
 
 
-def _blocks(
-    index: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, value: torch.Tensor, out: torch.Tensor
-) -> None:
-    """out[r] = sum of weight x value[index] over row r's entries, by blocks of columns; `out` may be `value`."""
+def _sums(
+    index: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None
+) -> torch.Tensor:
+    """Sums of weight x value[index] over each row's entries: fresh, or into `out` by blocks of columns."""
+    if out is None:
+        return bag(index, value, offset, mode="sum", per_sample_weights=weight)
     for a in range(0, value.shape[1], BLOCK):
         columns = slice(a, a + BLOCK)
         out[:, columns] = bag(index, value[:, columns].contiguous(), offset, mode="sum", per_sample_weights=weight)
+    return out
 
 
 class Stale:
