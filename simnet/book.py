@@ -52,7 +52,6 @@ class Book:
     exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)
     averages: dict[tuple[str, int], Average] = field(default_factory=dict)
     channels: dict[Any, Channel] = field(default_factory=dict)
-    next_id: int = 0
 
     def __post_init__(self) -> None:
         self.fates = Fates(self.network, self.seed)
@@ -65,7 +64,8 @@ class Book:
         self._edges: dict[Any, tuple[EdgeSet, Mixing]] = {}
         self._stars: dict[Any, EdgeSet] = {}
         self._topologies: dict[Any, Topology] = {}
-        self._over: dict[Any, Topology] = {}
+        self._over: dict[int, Any] = {}
+        self._numbers = dict.fromkeys(self.members, 0)
 
     @property
     def n(self) -> int:
@@ -141,13 +141,14 @@ class Book:
         if over is None:
             return self.topology
         if isinstance(over, Topology):
+            self._over[id(over)] = over  # kept alive: edges are found again by its id
             return over
         name = over if isinstance(over, str) else id(over)
         if name not in self._topologies:
             if self.find_topology is None:
                 raise ProgramError(f"over={over!r} is no topology")
             self._topologies[name] = self.find_topology(over)
-            self._over[name] = over  # keeps the object, and with it its id, alive
+            self._over[id(over)] = over
         return self._topologies[name]
 
     def edges(self, topology: Topology, k: int, role: str) -> tuple[EdgeSet, Mixing]:
@@ -191,6 +192,14 @@ class Book:
         """Payload bytes of that many numbers."""
         return numbers * self.network.wire_bytes_per_number
 
+    def _number(self, role: str) -> int:
+        """The number of the next exchange or average: counted by role, so that what is drawn for it does not depend on
+        which role gets there first.
+        """
+        number = self._numbers[role] * len(self.members) + list(self.members).index(role)
+        self._numbers[role] += 1
+        return number
+
     def exchange(
         self, role: str, place: Any, k: int, verb: Mapping[str, Any], payload: int, kind: str, round: int
     ) -> Exchange:
@@ -202,22 +211,22 @@ class Book:
         channel = self.channels.setdefault(key, Channel(key))
         topology = self.topology_of(verb["over"])
         edges, mixing = self.edges(topology, k, role)
-        missing = verb["missing"]
-        if missing not in ("self", "zero", "stale") if isinstance(missing, str) else False:
-            raise ProgramError(f"missing={missing!r}: say 'self', 'zero', 'stale', or give a Value")
+        given = verb["missing"]
+        if not isinstance(given, Value) and given not in ("self", "zero", "stale"):
+            raise ProgramError(f"missing={given!r}: say 'self', 'zero', 'stale', or give a Value")
+        missing = "value" if isinstance(given, Value) else given
         if missing == "stale" and not topology.static:
             raise ProgramError("missing='stale' needs a topology that stays the same from exchange to exchange")
         if verb.get("weights", "mixing") == "sender":
             mixing = mixings.column_stochastic(edges.source, edges.target, self.n, grain=self.grain)
         exchange = Exchange(
-            self.next_id, channel, k, kind, edges,
+            self._number(role), channel, k, kind, edges,
             mixing.weight if kind == "gossip" else None, mixing.own if kind == "gossip" else None,
-            missing if isinstance(missing, str) else "value",
+            missing,
             INF if verb["deadline_s"] is None else float(verb["deadline_s"]),
             payload, round, mask_of(verb["when"], self.n, self.members[role]),
         )  # fmt: skip
         exchange.fate = self.fates.of(("exchange", exchange.id), edges, payload + self.network.header_bytes)
-        self.next_id += 1
         self.exchanges[key, k] = exchange
         return exchange
 
@@ -231,11 +240,10 @@ class Book:
         up = self.star(np.flatnonzero(among), self.server, upward=True)
         down = self.star(np.flatnonzero(to), self.server, upward=False)
         down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
-        average = Average(self.next_id, kind, among, to, self.server, up, down, payload, down_bytes, round)
+        average = Average(self._number(role), kind, among, to, self.server, up, down, payload, down_bytes, round)
         header = self.network.header_bytes
         average.up_fate = self.fates.of(("up", average.id), up, payload + header, policy="retry")
         average.down_fate = self.fates.of(("down", average.id), down, down_bytes + header, policy="retry")
-        self.next_id += 1
         self.averages[role, number] = average
         return average
 

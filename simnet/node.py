@@ -223,7 +223,7 @@ class Node:
         return Verb("read", (v,), None)
 
 
-def _place() -> tuple[str, int]:
-    """Where in the program the calling verb stands: its channel by default."""
+def _place() -> tuple[str, int, int]:
+    """Where in the program the calling verb stands: its channel by default. Two verbs on one line are two places."""
     frame = sys._getframe(2)
-    return frame.f_code.co_qualname, frame.f_lineno
+    return frame.f_code.co_qualname, frame.f_lineno, frame.f_lasti

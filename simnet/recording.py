@@ -179,7 +179,7 @@ class Recording:
             return float(per_kind)
         unknown = set(per_kind) - {"fo", "zo"}
         kinds = self.book.zo_n[self.members]
-        needed = {"zo"} * bool(kinds.any()) | {"fo"} * bool((~kinds).any())  # type: ignore[operator]
+        needed = {kind for kind, there in (("zo", kinds.any()), ("fo", (~kinds).any())) if there}
         if unknown or not needed <= set(per_kind):
             raise ScenarioError(f"a number per oracle kind has the keys fo and zo, not {sorted(per_kind)}")
         values = np.where(self.book.zo_n, float(per_kind.get("zo", 0.0)), float(per_kind.get("fo", 0.0)))
@@ -199,7 +199,7 @@ class Recording:
         return self.graph.add("random", payload=(key, law), shape=self._default_shape(shape))
 
     def coin(self, p: float) -> bool:
-        key = streams.key(self.book.seed, "coin", self.role, self._count("coin"))
+        key = streams.key(self.book.seed, "coin", self._count("coin"))
         return bool(streams.uniform1(key, 1)[0] < p)
 
     def sample(self, role: str | None, k: int | None) -> Sample:
@@ -211,7 +211,7 @@ class Recording:
         k = size if k is None else k
         if not 1 <= k <= size:
             raise ScenarioError(f"a sample of {k} of the {size} nodes of role {role!r}: take 1 to {size}")
-        hosts = self.book.draw_sample(role, k, "sample", self.role, role, self._count(("sample", role)))
+        hosts = self.book.draw_sample(role, k, "sample", role, self._count(("sample", role)))
         mask = np.zeros(self.book.n, bool)
         mask[hosts] = True
         return Sample(hosts, mask, self)
@@ -233,7 +233,10 @@ class Recording:
     def neighbour_weights(self, side: str) -> Value:
         mine, weight = self._ends(side)
         counts = np.bincount(mine, minlength=self.book.n)
-        table = np.zeros((self.book.n, int(counts.max(initial=0))))
+        table = np.zeros((self.book.n, int(counts[self.members].max(initial=0))))  # as wide as the rows of an exchange
+        on = np.isin(mine, self.members)
+        mine, weight = mine[on], weight[on]
+        counts = np.bincount(mine, minlength=self.book.n)
         order = np.argsort(mine, kind="stable")
         starts = np.concatenate(([0], np.cumsum(counts)))
         table[mine[order], np.arange(len(mine)) - starts[mine[order]]] = weight[order]
@@ -469,7 +472,7 @@ class Recording:
             entry.results = (missing,)
         if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
             raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
-        if entry.timeout_s is not None and missing is None and len(self.book.members[self.role]) > 1:
+        if entry.timeout_s is not None and missing is None and len(self.members) > 1:
             raise ProgramError("a receive with a timeout needs missing=, a Value that stands in, where the role has "
                                "several members")  # fmt: skip
         return entry
