@@ -21,7 +21,8 @@ class AllReduceSGD(Algorithm):
     Sends, per round, of b-byte numbers: with the collective pattern `server`, d b up from and d b down to every node
     but the server, 2 (N - 1) d b in all, each times the hops of its path. Mixes over no topology; the network alone
     must be connected.
-    A collective is always reliable: a lost packet is sent again, and everybody waits for it. Nothing stands in.
+    A collective is always reliable: a lost packet is sent again, and everybody waits for it, so nothing ever stands in
+    for a missing message.
     Reference: the synchronous minibatch SGD of Chen et al., "Revisiting distributed synchronous SGD", 2016, without
     back-up workers.
 

@@ -26,7 +26,8 @@ class FedAvg(Algorithm):
 
     Roles: one `server` (by default the graph's centre, without data) and the `client`s.
     Sends, per round, of b-byte numbers: d b down to and d b up from each of K clients: 2 K d b, each times the hops of
-    its path. Messages between server and clients are reliable, so nothing stands in for a missing one.
+    its path. Messages between server and clients are reliable, so nothing stands in
+    for a missing message.
     Reference: McMahan et al., AISTATS 2017, algorithm 1.
     Departs: clients weigh equally, where the paper weighs them by their number of rows; local work is counted in steps
     and not in epochs.
