@@ -11,7 +11,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 Shape = tuple[int, ...]
 
@@ -244,6 +244,15 @@ class Value:
         raise self.graph.error(
             "a Value cannot be iterated: index it (x[0]), use torch functions on the whole, or 'yield node.read(x)'"
         )
+
+    if TYPE_CHECKING:  # the operators are set below the class, all alike
+
+        def _with(self, other: Any, /) -> Value: ...
+        def _alone(self) -> Value: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _with
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __and__ = __or__ = __lt__ = __le__ = __gt__ = __ge__ = _with
+        __neg__ = __abs__ = __invert__ = _alone
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from simnet.algorithm import Algorithm, Program
 from simnet.lazy import torch
@@ -46,7 +46,7 @@ class FedAvg(Algorithm):
     clients: int | None = None
 
     def server(self, node: Node) -> Program:
-        x = node.initial("x")
+        x: Any = node.initial("x")  # torch's own types know tensors only
         for _ in node.rounds():
             chosen = node.sample("client", self.clients)
             yield node.send(x, to=chosen)
