@@ -295,6 +295,15 @@ def test_averages_need_a_route_but_no_topology(algorithm: str) -> None:
         run(Quadratics.drawn(4, 3), algorithm, graph=nx.Graph([(0, 1), (2, 3)]))
 
 
+@pytest.mark.parametrize("algorithm", ("LocalSGD", "FedAvg"))
+def test_local_steps_and_samples_out_of_range_are_refused(algorithm: str) -> None:
+    for fields, words in (({"steps": 0}, "at least 1 local step"), ({"clients": 99}, "a sample of 99 of the")):
+        with pytest.raises(ScenarioError, match=words):
+            run(
+                Quadratics.drawn(4, 3), algorithm, graph=nx.star_graph(4 if algorithm == "FedAvg" else 3), fields=fields
+            )
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_docstring_says_what_is_sent_what_stands_in_and_where_it_is_from(name: str) -> None:
     module_name, _, attribute = registry.shipped("algorithms")[name].partition(":")

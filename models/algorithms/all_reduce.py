@@ -11,7 +11,9 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class AllReduceSGD(Algorithm):
-    """x <- x - eta (1/N) sum_i g_i, with g_i a stochastic gradient of f_i at the common x.
+    """One common step along the mean of all gradients.
+
+        x <- x - eta (1/N) sum_i g_i,    g_i a stochastic gradient of f_i at the common x
 
     Shapes: x and g_i (d,). All nodes hold the same x at all times.
 
@@ -33,7 +35,7 @@ class AllReduceSGD(Algorithm):
     mixing: ClassVar[str | None] = None
     connected: ClassVar[bool] = False
 
-    eta: float = 0.1
+    eta: float = 0.1  # step size
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

@@ -10,7 +10,10 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class AugDGM(Algorithm):
-    """x_i <- sum_j W_ij (x_j - eta y_j), then y_i <- sum_j W_ij (y_j + g_j(new x_j) - g_j(x_j)); at first y_i = g_i.
+    """Gradient tracking, adapt then combine for both iterate and tracker, in two messages.
+
+        x_i <- sum_j W_ij (x_j - eta y_j)
+        y_i <- sum_j W_ij (y_j + g_j(new x_j) - g_j(old x_j))        (at first y_i = g_i)
 
     In rows: X+ = W (X - eta Y), Y+ = W (Y + G+ - G), Y_0 = G_0. The new gradient rests on the first message and the
     second message on the new gradient, so the two cannot be joined; `GradientTracking` is the form with one. Exact
@@ -32,8 +35,8 @@ class AugDGM(Algorithm):
     AugDGM(eta=0.05, deadline_s=None)
     """
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

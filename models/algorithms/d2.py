@@ -11,7 +11,9 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class D2(Algorithm):
-    """x_i <- sum_j W_ij (2 x_j - x_j' - eta (g_j - g_j')), where ' marks the round before.
+    """Differences of successive iterates and gradients, mixed once a round.
+
+        x_i <- sum_j W_ij (2 x_j - x_j' - eta (g_j - g_j')),    ' marking the round before
 
     The first round is one of D-PSGD, x_i <- sum_j W_ij (x_j - eta g_j), which is the same line with x' = x, g' = 0.
     Exact under a constant step while nothing is lost. Shapes: x_i and g_i (d,).
@@ -33,8 +35,8 @@ class D2(Algorithm):
 
     mixing: ClassVar[str | None] = "symmetric"
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

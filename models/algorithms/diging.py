@@ -10,7 +10,10 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class DIGing(Algorithm):
-    """x_i <- sum_j W_ij x_j - eta y_i, then y_i <- sum_j W_ij y_j + g_i(new x_i) - g_i(x_i); at first y_i = g_i.
+    """Gradient tracking, combine then adapt, with iterate and tracker in one message.
+
+        x_i <- sum_j W_ij x_j - eta y_i
+        y_i <- sum_j W_ij y_j + g_i(new x_i) - g_i(old x_i)          (at first y_i = g_i)
 
     In rows: X+ = W X - eta Y, Y+ = W Y + G+ - G, Y_0 = G_0. The mean of the y_i equals the mean of the g_i at all
     times, while nothing is lost: exact under a constant step. Shapes: x_i, y_i, g_i (d,). W: doubly stochastic,
@@ -31,8 +34,8 @@ class DIGing(Algorithm):
     DIGing(eta=0.05, deadline_s=None)
     """
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x, y, before = node.initial("x"), node.zeros(), node.zeros()

@@ -10,7 +10,9 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class DPSGD(Algorithm):
-    """Adapt then combine: x_i <- sum_j W_ij (x_j - eta g_j), with g_j a stochastic gradient of f_j at x_j.
+    """Decentralized SGD, adapt then combine: a local step, then one gossip step.
+
+        x_i <- sum_j W_ij (x_j - eta g_j),    g_j a stochastic gradient of f_j at x_j
 
     Shapes: x_i and g_i (d,). With a constant step it stops at a distance of order eta from the optimum, larger the
     more the f_i differ (W: doubly stochastic).
@@ -30,8 +32,8 @@ class DPSGD(Algorithm):
     DPSGD(eta=0.05, deadline_s=None)
     """
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

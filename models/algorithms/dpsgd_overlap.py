@@ -10,7 +10,9 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class DPSGDOverlap(Algorithm):
-    """Combine then adapt: x_i <- sum_j W_ij x_j - eta g_i, with g_i a stochastic gradient of f_i at x_i.
+    """Decentralized SGD, combine then adapt: the messages travel while the gradients are computed.
+
+        x_i <- sum_j W_ij x_j - eta g_i,    g_i a stochastic gradient of f_i at x_i
 
     Mixing and gradient start from the same x_i, so the message leaves before the gradient begins and a round lasts as
     long as the longer of the two. Shapes: x_i and g_i (d,). W: doubly stochastic.
@@ -29,8 +31,8 @@ class DPSGDOverlap(Algorithm):
     DPSGDOverlap(eta=0.05, deadline_s=None)
     """
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

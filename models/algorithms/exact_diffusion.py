@@ -11,7 +11,9 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class ExactDiffusion(Algorithm):
-    """Each round, with psi_i = x_i before the first:
+    """Adapt, correct, combine: D2 for any symmetric W.
+
+    With psi_i = x_i before the first round:
 
         psi_i'  = x_i - eta g_i                              adapt
         phi_i   = psi_i' + x_i - psi_i                       correct
@@ -38,8 +40,8 @@ class ExactDiffusion(Algorithm):
 
     mixing: ClassVar[str | None] = "symmetric"
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")

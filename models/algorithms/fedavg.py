@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from simnet.algorithm import Algorithm, Program
+from simnet.errors import ScenarioError
 from simnet.lazy import torch
 from simnet.node import Node
 
 
 @dataclass(frozen=True)
 class FedAvg(Algorithm):
-    """Each round, for a sample S of K clients:
+    """H local steps at each of K sampled clients, averaged by a server without data.
+
+    Each round, for a sample S of K clients:
 
         server:    x to each client of S;  x <- (1/K) sum_{i in S} x_i
         client i:  x_i <- x;  H times  x_i <- x_i - eta g_i(x_i);  x_i to the server
@@ -41,9 +44,13 @@ class FedAvg(Algorithm):
     mixing: ClassVar[str | None] = None
     connected: ClassVar[bool] = False
 
-    eta: float = 0.1
-    steps: int = 1
-    clients: int | None = None
+    eta: float = 0.1  # step size
+    steps: int = 1  # H, local steps a round
+    clients: int | None = None  # K, sampled each round; None: all
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ScenarioError("a round has at least 1 local step", field="algorithm.steps", value=self.steps)
 
     def server(self, node: Node) -> Program:
         x: Any = node.initial("x")  # torch's own types know tensors only

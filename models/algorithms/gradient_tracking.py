@@ -10,7 +10,7 @@ from simnet.node import Node
 
 @dataclass(frozen=True)
 class GradientTracking(Algorithm):
-    """The step comes before the mixing, and iterate and tracker travel in one message.
+    """Gradient tracking, adapt then combine, with iterate and tracker in one message.
 
         y_i <- y_i + g_i(x_i) - g_i(previous x_i)           (at first y_i = g_i)
         x_i <- sum_j W_ij (x_j - eta y_j)
@@ -39,8 +39,8 @@ class GradientTracking(Algorithm):
     GradientTracking(eta=0.05, deadline_s=None)
     """
 
-    eta: float = 0.1
-    deadline_s: float | None = None
+    eta: float = 0.1  # step size
+    deadline_s: float | None = None  # seconds a node waits for messages; None: for all of them
 
     def program(self, node: Node) -> Program:
         x, y, before = node.initial("x"), node.zeros(), node.zeros()

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from simnet.algorithm import Algorithm, Program
+from simnet.errors import ScenarioError
 from simnet.node import Node
 
 
 @dataclass(frozen=True)
 class LocalSGD(Algorithm):
-    """Each round, for a sample S of K nodes that all hold the same x:
+    """H local steps at each of K sampled nodes, then an average.
+
+    Each round, for a sample S of K nodes that hold the same x:
 
         x_i <- x_i - eta g_i(x_i)          H times, for i in S
         x_i <- (1/K) sum_{j in S} x_j      for the i to whom the average goes
@@ -38,10 +41,14 @@ class LocalSGD(Algorithm):
     mixing: ClassVar[str | None] = None
     connected: ClassVar[bool] = False
 
-    eta: float = 0.1
-    steps: int = 1
-    clients: int | None = None
-    deliver: Literal["all", "next"] = "all"
+    eta: float = 0.1  # step size
+    steps: int = 1  # H, local steps a round
+    clients: int | None = None  # K, sampled each round; None: all
+    deliver: Literal["all", "next"] = "all"  # who gets the average
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ScenarioError("a round has at least 1 local step", field="algorithm.steps", value=self.steps)
 
     def program(self, node: Node) -> Program:
         x = node.initial("x")
