@@ -220,6 +220,10 @@ class RecordWriter:
         """
         self._tables.append(table, rows)
 
+    def restart(self) -> None:
+        """Forget the rounds written so far: the run begins again, by other means."""
+        self._tables.clear("rounds")
+
     # ---- the run as a whole --------------------------------------------------------------------------------
 
     @property

@@ -93,7 +93,7 @@ def _header(plan: Plan, device: str) -> dict[str, Any]:
 def _attempts(
     plan: Plan, writer: RecordWriter, progress: Progress | None, values_of: Callable[[Book, str], Any]
 ) -> Record:
-    """Take the fastest tier that is exact; what turns out to need a slower one is begun again, before its first row."""
+    """Take the fastest tier that is exact; what turns out to need a slower one is begun again, its rows forgotten."""
     execution = plan.scenario.execution
     for tier, kind in _candidates(plan):
         book = plan.book()
@@ -105,9 +105,7 @@ def _attempts(
             if execution.tier == "arrays":
                 raise ScenarioError(f"the arrays tier cannot run this exactly: {reason}; leave the tier to 'auto'",
                                     field="execution.tier", value="arrays") from reason  # fmt: skip
-            if writer.last_round is not None:
-                raise ProgramError(f"the program asks only after its first round for what its tier cannot give "
-                                   f"({reason}): set execution.tier to 'events'") from reason  # fmt: skip
+            writer.restart()
     raise ProgramError("no tier can run this program")
 
 

@@ -60,6 +60,12 @@ class Tables:
             marks = ", ".join("?" * len(names))
             self._db.executemany(f"INSERT INTO {table} ({_listed(names)}) VALUES ({marks})", values)
 
+    def clear(self, table: str) -> None:
+        """Forget a table's rows."""
+        if table in self._columns:
+            with self._db:
+                self._db.execute(f"DELETE FROM {table}")
+
     def _make_columns(self, table: str, names: Iterable[str]) -> None:
         known = self._columns.get(table)
         if known is None:

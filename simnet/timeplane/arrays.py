@@ -187,7 +187,7 @@ class ArraysPlane:
         x.got_E = None if got is None or got.all() else got
         self._waited(clock, leave, handed)
         if x.missing == "stale":
-            settle_stale(x, arrival, leave)
+            settle_stale(x, arrival, leave, active_E)
         self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start_n, arrival, active_E, x.got_E)
         x.closed = True
         self.book.exchanges.pop((x.channel.name, x.k), None)
