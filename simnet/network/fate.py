@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from simnet import streams
+from simnet.errors import TopologyError
 from simnet.network.network import EdgeSet, Network
 
 _STRIDE = 64  # counters set aside for one binomial draw: one per binary digit
@@ -85,6 +86,9 @@ class Fates:
         base = streams.key(self.seed, "loss", *occurrence)
         packets = np.full(edges.size, self.network.packets(size), dtype=np.int64)
         if policy == "symmetric":
+            if (edges.reverse_E < 0).any():
+                raise TopologyError("policy symmetric fails both directions of a link together, but this topology is "
+                                    "directed; use policy drop or retry")  # fmt: skip
             return self._symmetric(base, edges, packets)
         keys = streams.keys(base, edges.source << np.int64(32) | edges.target)
         return self._sequential(keys, edges, packets, again=policy == "retry")

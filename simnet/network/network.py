@@ -227,11 +227,7 @@ class Network:
 
     def edge_set(self, source: np.ndarray, target: np.ndarray) -> EdgeSet:
         """The set of edges source[e] -> target[e] between hosts, routed."""
-        edges = EdgeSet(self, np.asarray(source), np.asarray(target))
-        if self.policy == "symmetric" and edges.lossy and (edges.reverse_E < 0).any():
-            raise TopologyError("policy symmetric fails both directions of a link together, but this topology is "
-                                "directed; use policy drop or retry")  # fmt: skip
-        return edges
+        return EdgeSet(self, np.asarray(source), np.asarray(target))
 
     def packets(self, payload_bytes: int) -> int:
         """Loss units of a message: packets of 1500 bytes, or the message itself (`loss_unit: message`)."""
