@@ -1,0 +1,137 @@
+"""Shipped scenarios print what lies beside them, show what their comments say, and agree on every executor.
+
+Beside `name.yaml` lies `name.out`: one or more commands after `$`, each with the text it must print, up to the line that
+begins with `host:`. Words must be equal. Numbers may differ by 1 % or one unit of the last digit printed, for a sum of
+floats ends differently on another processor; where a target was reached, by 10 %, since there one evaluation more or
+less decides.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import simnet
+from simnet.cli import app
+from simnet.registry import shipped_scenarios
+from tests.shared import ROOT
+
+FOLDER = ROOT / "scenarios"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?![\w.])")
+
+
+def printed(command: str) -> str:
+    """What a command prints, without what depends on the machine."""
+    words = shlex.split(command)
+    assert words[:2] == ["simnet", "run"], command
+    said = CliRunner().invoke(app, [*words[1:], "--no-plots"])
+    assert said.exit_code == 0, said.output
+    return said.stdout.partition("\nhost:")[0].rstrip()
+
+
+def expected(name: str) -> dict[str, str]:
+    """Command -> text, from the file beside a scenario."""
+    parts = re.split(r"^\$ (.+)\n", (FOLDER / f"{name}.out").read_text(encoding="utf-8"), flags=re.M)
+    assert not parts[0]
+    return {command: text.strip() for command, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def assert_same_text(now: str, then: str) -> None:
+    assert [NUMBER.sub("#", line).split() for line in now.splitlines()] == [
+        NUMBER.sub("#", line).split() for line in then.splitlines()
+    ], f"other words:\n{now}\n-- in place of --\n{then}"
+    for here, there in zip(now.splitlines(), then.splitlines(), strict=True):
+        part = 0.1 if ">=" in here or "<=" in here else 0.01
+        for a, b in zip(NUMBER.findall(here), NUMBER.findall(there), strict=True):
+            x, y = float(a.replace(",", "")), float(b.replace(",", ""))
+            decimals = len(b.partition("e")[0].partition(".")[2])
+            last = 10.0**-decimals * (10.0 ** int(b.partition("e")[2]) if "e" in b else 1.0)
+            assert abs(x - y) <= max(part * abs(y), 1.01 * last), f"{a} in place of {b}:\n{here}\n{there}"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prints_what_lies_beside_it(name: str) -> None:
+    for command, text in expected(name).items():
+        assert_same_text(printed(command), text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_begins_with_what_it_teaches_and_runs_under_its_own_name(name: str) -> None:
+    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ") and first.endswith(".") and len(first) > 30
+    assert name in shipped_scenarios()
+    assert next(iter(expected(name))) == f"simnet run {name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_executors_and_the_node_run_agree(name: str) -> None:
+    short = {"rounds": 6, "evaluate_every": 6, "execution.dtype": "float64"}
+    batched = simnet.run(name, set=short)
+    for other in ({"execution.executor": "one_by_one"}, {"execution.node_run": True}):
+        again = simnet.run(name, set={**short, **other})
+        np.testing.assert_allclose(again.final["x"], batched.final["x"], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(again.rounds["sim_time_s"], batched.rounds["sim_time_s"], rtol=1e-9)
+        assert again.summary["wire_bytes"] == batched.summary["wire_bytes"]
+
+
+# ---- what the comments say ----------------------------------------------------------------------------------------
+
+
+def test_loss_costs_bytes_and_time_and_no_rounds() -> None:
+    lossy = simnet.run("digits_on_a_lossy_ring")
+    clean = simnet.run("digits_on_a_lossy_ring", set={"network.link.loss": 0})
+    np.testing.assert_array_equal(lossy.rounds["objective"], clean.rounds["objective"])
+    assert lossy.summary["sim_time_s"] > 1.5 * clean.summary["sim_time_s"]
+    again = lossy.summary["bytes_by_kind"]["retransmitted"]
+    assert again == pytest.approx(0.1 * lossy.summary["wire_bytes"], rel=0.05)
+
+
+def test_the_exponential_graph_is_ahead_at_equal_bytes_under_label_skew_and_the_ring_where_data_are_equal() -> None:
+    ring, exponential = simnet.run("ring_at_equal_bytes"), simnet.run("exponential_at_equal_bytes")
+    assert exponential.summary["wire_bytes"] == pytest.approx(ring.summary["wire_bytes"], rel=0.01)
+    assert ring.header["spectral_gap"] == pytest.approx(0.0507, rel=0.01)
+    assert exponential.header["spectral_gap"] == pytest.approx(0.4, rel=0.01)
+    assert ring.summary["accuracy"] < 0.6 < 0.9 < exponential.summary["accuracy"]
+    equal = {"problem.split": "iid"}
+    ring, exponential = simnet.run("ring_at_equal_bytes", equal), simnet.run("exponential_at_equal_bytes", equal)
+    assert ring.summary["objective"] < exponential.summary["objective"]
+
+
+def test_gradient_tracking_cures_label_skew_and_is_exact_only_without_loss() -> None:
+    plain, tracking = simnet.run("dpsgd_under_label_skew"), simnet.run("gradient_tracking_under_label_skew")
+    assert plain.summary["accuracy"] < 0.6 < 0.94 < tracking.summary["accuracy"]
+    assert plain.summary["accuracy_mean_model"] > 0.9
+    assert tracking.summary["tracker_residual"] < 1e-6
+    losing = {"network.policy": "drop", "network.link.loss": 0.05}
+    assert simnet.run("gradient_tracking_under_label_skew", losing).summary["tracker_residual"] > 1e-3
+
+
+def test_gossip_is_first_at_a_millisecond_and_the_server_at_fifty() -> None:
+    seconds = {}
+    for latency in ("1 ms", "50 ms"):
+        for name in ("gossip", "parameter_server"):
+            record = simnet.run(f"{name}_as_latency_grows", set={"network.link.latency": latency})
+            seconds[name, latency] = record.summary["targets"]["accuracy"]["sim_time_s"]
+    assert seconds["gossip", "1 ms"] < seconds["parameter_server", "1 ms"]
+    assert seconds["gossip", "50 ms"] > seconds["parameter_server", "50 ms"]
+
+
+def test_zo_nodes_take_part_and_make_everybody_wait() -> None:
+    hybrid, gradients = simnet.run("hybrid_of_fo_and_zo"), simnet.run("hybrid_of_fo_and_zo", {"nodes.groups": []})
+    assert hybrid.summary["accuracy_mean_model"] == pytest.approx(gradients.summary["accuracy_mean_model"], abs=0.01)
+    assert hybrid.summary["consensus_distance"] > 3 * gradients.summary["consensus_distance"]
+    compute = hybrid.nodes["compute_s"]
+    is_zo = hybrid.nodes["oracle"] == "zo"
+    assert compute[is_zo].min() > 5 * compute[~is_zo].max()
+    assert hybrid.summary["sim_time_s"] > 1.5 * gradients.summary["sim_time_s"]
