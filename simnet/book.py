@@ -240,12 +240,20 @@ class Book:
         up = self.star(np.flatnonzero(among), self.server, upward=True)
         down = self.star(np.flatnonzero(to), self.server, upward=False)
         down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
-        average = Average(self._number(role), kind, among, to, self.server, up, down, payload, down_bytes, round)
+        average = Average(self._number(role), (role, number), kind, among, to, self.server, up, down, payload, down_bytes, round)
         header = self.network.header_bytes
         average.up_fate = self.fates.of(("up", average.id), up, payload + header, policy="retry")
         average.down_fate = self.fates.of(("down", average.id), down, down_bytes + header, policy="retry")
         self.averages[role, number] = average
         return average
+
+    def close(self, x: Exchange | Average) -> None:
+        """The last member has left: nobody will look for it again."""
+        x.closed = True
+        if isinstance(x, Exchange):
+            del self.exchanges[x.channel.name, x.k]
+        else:
+            del self.averages[x.key]
 
     def draw_sample(self, role: str, k: int, *key: str | int) -> np.ndarray:
         """k hosts of a role without replacement, ascending."""

@@ -150,19 +150,28 @@ def schema() -> None:
 @app.command(epilog="Example: simnet check my_dsgd.py:DSGD")
 def check(
     target: Annotated[str, typer.Argument(metavar="FILE:NAME", help="file.py:Name, module:Name or a shipped name.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A hyper-parameter that has no default; may be repeated."),
+    ] = None,
 ) -> None:
     """Check an algorithm against the contract that every algorithm must meet."""
+    marks = {True: ("  ok    ", "green"), False: ("  FAIL  ", "red"), None: ("  n/a   ", "yellow")}
     with _spoken_errors():
+        params = _settings(set_, "eta=0.1")
         from simnet.check import check as check_target
+        from simnet.sources import value_of
 
-        findings = check_target(target)
+        findings = check_target(target, {key: value_of(text) for key, text in params.items()})
         for finding in findings:
-            typer.secho("  ok   " if finding.ok else "  FAIL ", fg="green" if finding.ok else "red", nl=False)
+            mark, colour = marks[finding.ok]
+            typer.secho(mark, fg=colour, nl=False)
             typer.echo(finding.name)
-            for text in () if finding.ok else (finding.message, finding.cure):
-                for line in str(text or "").splitlines():
-                    typer.echo(f"         {line}")
-        failed = sum(not finding.ok for finding in findings)
+            for line in finding.message.splitlines():
+                typer.echo(f"          {line}")
+            if finding.cure:
+                typer.echo(f"          cure: {finding.cure}")
+        failed = sum(finding.ok is False for finding in findings)
         typer.echo(f"{target}: {failed} of {len(findings)} checks failed" if failed else f"{target}: all checks pass")
     if failed:
         raise typer.Exit(EXIT_BADLY_ENDED)
@@ -203,17 +212,23 @@ def _complain(text: str) -> None:
 
 def _read(name: str, settings: list[str] | None, execution: dict[str, Any]) -> Scenario:
     """The scenario with the values of the options in it."""
-    values: dict[str, Any] = {}
-    for setting in settings or ():
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {setting!r}: write KEY=VALUE, such as network.link.loss=0.1")
-        values[key.strip()] = value.strip()
+    values: dict[str, Any] = dict(_settings(settings, "network.link.loss=0.1"))
     values |= {f"execution.{key}": value for key, value in execution.items() if value is not None}
     from simnet.scenario import Scenario
 
     scenario = Scenario.read(name)
     return scenario.with_values(values) if values else scenario
+
+
+def _settings(settings: list[str] | None, example: str) -> dict[str, str]:
+    """Key and value of each `--set`."""
+    values: dict[str, str] = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {setting!r}: write KEY=VALUE, such as {example}")
+        values[key.strip()] = value.strip()
+    return values
 
 
 def _free_directory(name: str) -> Path:

@@ -67,6 +67,7 @@ class Average:
     """
 
     id: int
+    key: tuple[str, int]  # role, and its number there
     kind: str
     among_n: np.ndarray
     to_n: np.ndarray

@@ -189,8 +189,7 @@ class ArraysPlane:
         if x.missing == "stale":
             settle_stale(x, arrival, leave, active_E)
         self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start_n, arrival, active_E, x.got_E)
-        x.closed = True
-        self.book.exchanges.pop((x.channel.name, x.k), None)
+        self.book.close(x)
         self.clock_n = leave
 
     def _got(
@@ -237,7 +236,7 @@ class ArraysPlane:
         ):
             self.account.sent(x.round, edges, payload, fate, start)
             self.account.travelled((x.id, part), edges, payload, fate, start, arrival, None, None)
-        x.closed = True
+        self.book.close(x)
         self.clock_n = leave
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from simnet.errors import ProgramError
 from simnet.exchange import INF, Message
+from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
 from simnet.recording import Entry
 from simnet.timeplane.boxes import with_fate
@@ -27,6 +28,16 @@ class Waiting:
         self.entry, self.since, self.handed, self.token = entry, since, since, 0
 
 
+class Parcel:
+    """One sending on its way: to be logged when its arrivals are known."""
+
+    __slots__ = ("arrival_E", "edges", "fate", "id", "payload", "sent_s")
+
+    def __init__(self, id: tuple[int, ...], edges: EdgeSet, payload: int, fate: Fate | None, sent_s: float) -> None:
+        self.id, self.edges, self.payload, self.fate, self.sent_s = id, edges, payload, fate, sent_s
+        self.arrival_E = np.full(edges.size, INF)
+
+
 class Mail:
     """The mailboxes of a run."""
 
@@ -35,6 +46,7 @@ class Mail:
         self.sent: dict[tuple[int, int], list[Message]] = {}
         self.taken: dict[tuple[int, int], int] = {}
         self.senders: dict[int, set[int]] = {}  # who ever sent to a host
+        self.parcels: dict[tuple[int, ...], Parcel] = {}
         self._sends: dict[int, int] = {}
         self._edges: dict[tuple[int, tuple[int, ...]], EdgeSet] = {}
 
@@ -53,30 +65,42 @@ class Mail:
         fate = self.book.fates.of(("send", recording.role, entry.occurrence), edges, size, policy=policy)
         items = walker.need_items("node.send")
         values = items.sent(recording, walker.member_of[i], entry)
-        seconds, latency = with_fate(edges, size, fate)
-        start, arrival = np.full(self.book.n, INF), np.empty(edges.size)
-        start[i] = now
-        for e, j, port, plain, far in walker.routes.out(edges, size)[i]:
-            busy, away = (plain, far) if seconds is None or latency is None else (seconds[e], latency[e])
-            begin = max(now, walker.free[port])
-            walker.free[port] = begin + busy
-            if walker.spans:
-                walker.account.span(i, "send", begin, begin + busy, walker.reports[i])
-            arrival[e] = begin + busy + away
+        for j in targets:
             row = entry.to.index(j)
             content = tuple(v[row] for v in values) if entry.rows else values
-            lost = fate is not None and not fate.delivered_E[e]
-            message = Message(i, j, len(self.sent.get((i, j), ())), arrival[e], lost, entry.shapes, content)
-            if walker.serial_receiver and not lost:
-                message.arrival_s = INF
-                walker.push(arrival[e] - plain, self._first_bit, message, plain)
-            self.sent.setdefault((i, j), []).append(message)
+            number = len(self.sent.get((i, j), ()))
+            self.sent.setdefault((i, j), []).append(Message(i, j, number, INF, False, entry.shapes, content))
             self.senders.setdefault(j, set()).add(i)
-            self._tell(j, now)
         walker.account.sent(len(recording.reports), edges, entry.number, fate)
-        delivered = None if fate is None else fate.delivered_E
-        id = (_SENDS, i, entry.occurrence, self._count(i))
-        walker.account.travelled(id, edges, entry.number, fate, start, arrival, None, delivered)
+        parcel = Parcel((_SENDS, i, entry.occurrence, self._count(i)), edges, entry.number, fate, now)
+        self.parcels[parcel.id] = parcel
+        last = {j: self.sent[i, j][-1] for j in targets}
+
+        def arrived(e: int, j: int, t: float) -> None:
+            message = last[j]
+            message.arrival_s, message.lost = t, fate is not None and not bool(fate.delivered_E[e])
+            parcel.arrival_E[e] = t
+            if not (parcel.arrival_E == INF).any():
+                self._log(self.parcels.pop(parcel.id))
+            self._tell(j, walker.env._now)
+
+        walker.hand_over(i, walker.routes.out(edges, size)[i], now, *with_fate(edges, size, fate), arrived)
+
+    def _log(self, parcel: Parcel) -> None:
+        """Enter a sending in the event log once all its arrivals are known."""
+        start = np.full(self.book.n, INF)
+        start[parcel.edges.source] = parcel.sent_s
+        fate = parcel.fate
+        known = parcel.arrival_E < INF
+        self.walker.account.travelled(
+            parcel.id, parcel.edges, parcel.payload, fate, start, parcel.arrival_E, None if known.all() else known,
+            None if fate is None else fate.delivered_E,
+        )  # fmt: skip
+
+    def settle(self) -> None:
+        """At the end of the walk: enter what never got through a receiver's port."""
+        for parcel in self.parcels.values():
+            self._log(parcel)
 
     def _count(self, i: int) -> int:
         """How many sends of host i came before."""
@@ -89,12 +113,6 @@ class Mail:
                 self._edges.clear()
             self._edges[i, targets] = self.book.network.edge_set(np.full(len(targets), i), np.array(targets, np.int64))
         return self._edges[i, targets]
-
-    def _first_bit(self, event: Any) -> None:
-        walker, message = self.walker, event.a
-        begin = max(walker.env._now, walker.receive_free[message.target])
-        message.arrival_s = walker.receive_free[message.target] = begin + event.b
-        self._tell(message.target, walker.env._now)
 
     # ---- receiving ------------------------------------------------------------------------------------------------
 
@@ -149,10 +167,9 @@ class Mail:
             return
         walker.waiting[i] = None
         now = walker.env._now
-        walker._waited(i, waiting.since, now, waiting.handed)
+        walker.waited(i, waiting.since, now, waiting.handed)
         self._take(i, waiting, now)
-        walker.pos[i] += 1
-        walker._go(i, now)
+        walker.go_on(i)
 
     def _take(self, i: int, waiting: Waiting, now: float) -> None:
         """Give host i what has arrived by now; what has not counts as None (or the stand-in)."""

@@ -21,8 +21,9 @@ from simnet.book import Book
 from simnet.errors import Starved
 from simnet.exchange import INF, Average, Exchange
 from simnet.recording import Entry, Op, Recording
-from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values, settle_stale
-from simnet.timeplane.boxes import AverageBox, Box, Routes
+from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values, learn_late, settle_stale
+from simnet.timeplane.averages import Averages
+from simnet.timeplane.boxes import Box, Routes, Sending
 from simnet.timeplane.mail import Mail
 
 COMPLETION, DEADLINE = 1, 2  # priorities of SimPy events within one instant
@@ -65,7 +66,8 @@ class Walker:
         self.finished = [False] * n
         self.compute, self.comm, self.idle = [0.0] * n, [0.0] * n, [0.0] * n
         self.boxes: dict[int, Box] = {}
-        self.averages: dict[int, AverageBox] = {}
+        self.flying: dict[int, Box] = {}  # closed, with messages still before a receiver's port
+        self.averages = Averages(self)
         self.routes = Routes(book)
         self.mail = Mail(self)
         self.spans = account.spans is not None
@@ -96,8 +98,11 @@ class Walker:
             self._check_starved()
             for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
                 self._settle(box)
-            for average in self.averages.values():
-                self._settle_average(average)
+                self._log(box)
+            for box in self.flying.values():
+                self._log(box)
+            self.averages.settle()
+            self.mail.settle()
         account = self.account
         account.compute_s += self.compute
         account.comm_s += self.comm
@@ -162,11 +167,11 @@ class Walker:
                 if not self._finish(i, entry, now):
                     return
             elif op == Op.AVERAGE or op == Op.START_AVERAGE:
-                self._start_average(i, entry, now)
-                if op == Op.AVERAGE and not self._finish_average(i, entry, now):
+                self.averages.start(i, entry, now)
+                if op == Op.AVERAGE and not self.averages.finish(i, entry, now):
                     return
             elif op == Op.FINISH_AVERAGE:
-                if not self._finish_average(i, entry, now):
+                if not self.averages.finish(i, entry, now):
                     return
             elif op == Op.SEND:
                 self.mail.send(i, entry, now)
@@ -199,7 +204,7 @@ class Walker:
                 self.spans = False
             self.stopping = self.hooks.reported(recording, r, times)
 
-    def _waited(self, i: int, since: float, until: float, handed: float) -> None:
+    def waited(self, i: int, since: float, until: float, handed: float) -> None:
         """Waiting until the last sender has sent is idle; from then on it is exposed communication."""
         if until > self.account.until:
             until = self.account.until
@@ -241,8 +246,7 @@ class Walker:
                 return
         elif x.active_n is not None and not x.active_n[i]:
             return
-        free, until = self.free, self.account.until
-        arrival, left, latest, waiting = box.arrival, box.left, box.latest, self.waiting
+        free, arrival, left, latest, waiting = self.free, box.arrival, box.left, box.latest, self.waiting
         if box.plain and not self.serial_receiver and not self.spans:
             for e, j, port, seconds, latency in box.out[i]:  # the fast path: nothing lost, nothing queues over there
                 t = free[port]
@@ -257,28 +261,40 @@ class Walker:
                 if k == 0 and waiting[j] is box:
                     self._wake(box, j)
             return
-        for e, j, port, seconds, latency in box.out[i]:
-            if box.seconds is not None:
-                seconds, latency = box.seconds[e], box.latency[e]
-            t = free[port]
-            t = now if now > t else t
-            free[port] = t + seconds
+
+        def arrived(e: int, j: int, t: float) -> None:
+            self._arrived(box, j, e, t, now)
+
+        self.hand_over(i, box.out[i], now, box.seconds, box.latency, arrived)
+
+    def hand_over(
+        self, i: int, out: list[Sending], now: float, seconds: list[float] | None, latency: list[float] | None,
+        arrived: Callable[[int, int, float], None],
+    ) -> None:  # fmt: skip
+        """Host i hands one message for each edge of `out` to its ports; `arrived(e, j, t)` is called as soon as the
+        arrival at host j is known. `seconds` and `latency` of each edge with retransmissions; None: as in `out`.
+
+        A dropped message still takes its turn at a serial receiver: what is missing is found out there.
+        """
+        for e, j, port, plain, far in out:
+            busy = plain
+            if seconds is not None and latency is not None:
+                busy, far = seconds[e], latency[e]
+            begin = max(now, self.free[port])
+            self.free[port] = begin + busy
             if self.spans:
-                self.account.span(i, "send", t, min(t + seconds, until), self.reports[i])
-            arrives = t + seconds + latency
+                self.account.span(i, "send", begin, begin + busy, self.reports[i])
+            t = begin + busy + far
             if self.serial_receiver:
-                own = box.own_seconds[e] if box.own_seconds is not None else seconds
-                self.push(arrives - own, self._first_bit, (box, j, e, now), own)
+                self.push(t - plain, self._first_bit, (arrived, e, j), plain)
             else:
-                self._arrived(box, j, e, arrives, now)
+                arrived(e, j, t)
 
     def _first_bit(self, event: Light) -> None:
         """The first bit of a message is at a receiver that takes one message after another."""
-        box, j, e, handed = event.a
-        now = self.env._now
-        begin = max(now, self.receive_free[j])
-        done = self.receive_free[j] = begin + event.b
-        self._arrived(box, j, e, done, handed)
+        arrived, e, j = event.a
+        done = self.receive_free[j] = max(self.env._now, self.receive_free[j]) + event.b
+        arrived(e, j, done)
 
     def _arrived(self, box: Any, j: int, e: int, t: float, handed: float) -> None:
         """The message on edge e is known to arrive at host j at time t."""
@@ -287,9 +303,15 @@ class Walker:
             box.latest[j] = t
         if handed > box.handed[j]:
             box.handed[j] = handed
-        if box.follow_late and box.leave[j] < INF:
-            self.items.late(box.x, e, t)
+        if box.leave[j] < INF and box.x.missing == "stale":
+            if box.follow_late:
+                self.items.late(box.x, e, t)
+            elif box.x.closed:
+                learn_late(box.x, e, t)
         box.left[j] -= 1
+        if box.left[j] == 0 and box.x.id in self.flying and not any(box.left):
+            del self.flying[box.x.id]
+            self._log(box)
         if box.left[j] == 0 and self.waiting[j] is box:
             self._wake(box, j)
 
@@ -297,15 +319,19 @@ class Walker:
         """All of host j's messages are known: it leaves at the latest of them, or at its deadline."""
         self.waiting[j] = None
         t = min(box.latest[j], box.start[j] + box.deadline_s)
-        self._waited(j, box.since[j], t, box.handed[j])
+        self.waited(j, box.since[j], t, box.handed[j])
         self.push(t, self._left, box, j)
 
     def _left(self, event: Light) -> None:
         box, j = event.a, event.b
         now = self.env._now
         self._leave(box, j, now)
+        self.go_on(j)
+
+    def go_on(self, j: int) -> None:
+        """Host j has what it waited for: on to its next entry."""
         self.pos[j] += 1
-        self._go(j, now)
+        self._go(j, self.env._now)
 
     def _finish(self, i: int, entry: Entry, now: float) -> bool:
         """Host i asks for the exchange's result: True when it has it at once."""
@@ -322,7 +348,7 @@ class Walker:
             if t <= now:
                 self._leave(box, i, now)
                 return True
-            self._waited(i, now, t, box.handed[i])
+            self.waited(i, now, t, box.handed[i])
             self.push(t, self._left, box, i)
             return False
         if limit < now:  # what was to come by then has come
@@ -339,7 +365,7 @@ class Walker:
             return
         now = self.env._now
         self.waiting[j] = None
-        self._waited(j, box.since[j], now, now)
+        self.waited(j, box.since[j], now, now)
         self._leave(box, j, now)
         self.pos[j] += 1
         self._go(j, now)
@@ -354,13 +380,20 @@ class Walker:
         if box.remaining == 0:
             self._settle(box)
             del self.boxes[box.x.id]
-            box.x.closed = True
-            self.book.exchanges.pop((box.x.channel.name, box.x.k), None)
-            if self.items is not None:
-                self.items.closed(box.x)
+            if self.serial_receiver and any(box.left):
+                self.flying[box.x.id] = box
             else:
-                self.values.catch_up(self.recordings[0], self._mark)
-                self._mark = box.entry[i].mark + len(box.entry[i].tasks)
+                self._log(box)
+            self.closed(box.x, box.entry[i])
+
+    def closed(self, x: Exchange | Average, entry: Entry) -> None:
+        """The last host has left: the value plane may run what rests on the exchange before this one."""
+        self.book.close(x)
+        if self.items is None:
+            self.values.catch_up(self.recordings[0], self._mark)
+            self._mark = entry.mark + len(entry.tasks)
+        elif isinstance(x, Average):  # an exchange's messages may still be on their way: see `_log`
+            self.items.closed(x)
 
     def _got(self, box: Box, i: int) -> list[tuple[bool, float]]:
         """For each in-edge of host i as it leaves: whether its message is there in time, and when it arrives."""
@@ -392,148 +425,21 @@ class Walker:
         got = np.logical_and.reduce(parts) if parts else None
         x.got_E = None if got is None or got.all() else got
         if x.missing == "stale" and self.items is None:
-            settle_stale(x, np.where(sent, arrival, INF), np.array(box.leave))
+            settle_stale(x, np.where(sent, arrival, INF), np.array(box.leave), active_E)
         if not box.entered:
             self.account.sent(x.round, edges, x.payload_bytes, x.fate, start, active_E)
-        self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start, arrival, active_E, x.got_E)
 
-    # ---- averages through a server -------------------------------------------------------------------------------
-
-    def _start_average(self, i: int, entry: Entry, now: float) -> None:
-        x: Average = entry.travel
-        box = self.averages.get(x.id)
-        if box is None:
-            members = len(self.book.members[self.recording_of[i].role])
-            box = self.averages[x.id] = AverageBox(x, self.book, self.routes, members)
-            if self.account.until == INF:
-                self.account.sent(x.round, x.up, x.up_bytes, x.up_fate)
-                self.account.sent(x.round, x.down, x.down_bytes, x.down_fate)
-        box.start[i] = now
-        if self.items is not None:
-            self.items.started(self.recording_of[i], self.member_of[i], entry, i)
-        if not x.among_n[i]:
-            return
-        if i == x.server:
-            self._contributed(box, now, now)
-            return
-        for e, _, port, seconds, latency in box.up_out[i]:
-            if box.up_seconds is not None:
-                seconds, latency = box.up_seconds[e], box.up_latency[e]
-            t = max(now, self.free[port])
-            self.free[port] = t + seconds
-            if self.spans:
-                self.account.span(i, "send", t, t + seconds, self.reports[i])
-            if self.serial_receiver:
-                self.push(t + latency, self._first_bit_up, (box, e, now), seconds)
-            else:
-                box.up_arrival[e] = t + seconds + latency
-                self._contributed(box, box.up_arrival[e], now)
-
-    def _first_bit_up(self, event: Light) -> None:
-        box, e, handed = event.a
-        server = box.x.server
-        begin = max(self.env._now, self.receive_free[server])
-        box.up_arrival[e] = self.receive_free[server] = begin + event.b
-        self._contributed(box, box.up_arrival[e], handed)
-
-    def _contributed(self, box: AverageBox, t: float, handed: float) -> None:
-        """A contribution is known to be at the server at t; with the last one, the server answers."""
-        box.ready = max(box.ready, t)
-        box.handed = max(box.handed, handed)
-        box.missing -= 1
-        if box.missing == 0:
-            self.push(box.ready, self._answer, box)
-
-    def _answer(self, event: Light) -> None:
-        box: AverageBox = event.a
-        x, now = box.x, self.env._now
-        box.answered = now
-        for e, j, port, seconds, latency in box.down_out[x.server]:
-            if box.down_seconds is not None:
-                seconds, latency = box.down_seconds[e], box.down_latency[e]
-            t = max(now, self.free[port])
-            self.free[port] = t + seconds
-            if self.spans:
-                self.account.span(x.server, "send", t, t + seconds, self.reports[x.server])
-            if self.serial_receiver:
-                self.push(t + latency, self._first_bit_down, (box, e, j), seconds)
-            else:
-                self._delivered(box, e, j, t + seconds + latency)
-        if x.to_n[x.server]:
-            box.result[x.server] = now
-            self._wake_average(box, x.server)
-
-    def _first_bit_down(self, event: Light) -> None:
-        box, e, j = event.a
-        begin = max(self.env._now, self.receive_free[j])
-        self.receive_free[j] = begin + event.b
-        self._delivered(box, e, j, self.receive_free[j])
-
-    def _delivered(self, box: AverageBox, e: int, j: int, t: float) -> None:
-        box.down_arrival[e] = t
-        box.result[j] = t
-        self._wake_average(box, j)
-
-    def _wake_average(self, box: AverageBox, j: int) -> None:
-        if self.waiting[j] is not box:
-            return
-        self.waiting[j] = None
-        now = self.env._now
-        t = max(box.result[j], now)
-        self._waited(j, box.since[j], t, box.handed)
-        self.push(t, self._took, box, j)
-
-    def _took(self, event: Light) -> None:
-        box, j = event.a, event.b
-        self._leave_average(box, j)
-        self.pos[j] += 1
-        self._go(j, self.env._now)
-
-    def _finish_average(self, i: int, entry: Entry, now: float) -> bool:
-        x: Average = entry.travel
-        box = self.averages[x.id]
-        box.since[i], box.entry[i] = now, entry
-        if not x.to_n[i]:
-            self._leave_average(box, i)
-            return True
-        if box.result[i] <= now:
-            self._leave_average(box, i)
-            return True
-        if box.result[i] < INF:
-            self._waited(i, now, box.result[i], box.handed)
-            self.push(box.result[i], self._took, box, i)
-            return False
-        self.waiting[i] = box
-        return False
-
-    def _leave_average(self, box: AverageBox, i: int) -> None:
-        if self.items is not None:
-            self.items.averaged(self.recording_of[i], self.member_of[i], box.entry[i], i)
-        box.inside -= 1
-        if box.inside == 0:
-            self._settle_average(box)
-            del self.averages[box.x.id]
-            box.x.closed = True
-            if self.items is not None:
-                self.items.closed(box.x)
-            else:
-                self.values.catch_up(self.recordings[0], self._mark)
-                self._mark = box.entry[i].mark + len(box.entry[i].tasks)
-
-    def _settle_average(self, box: AverageBox) -> None:
+    def _log(self, box: Box) -> None:
+        """Every arrival of an exchange is known (or, at a cut, will never be): enter them in the event log."""
         x, start = box.x, np.array(box.start)
-        up, down = np.array(box.up_arrival), np.array(box.down_arrival)
-        answered = np.full(self.book.n, INF)
-        answered[x.server] = box.answered
-        for part, edges, payload, fate, begun, arrival in (
-            (0, x.up, x.up_bytes, x.up_fate, start, up),
-            (1, x.down, x.down_bytes, x.down_fate, answered, down),
-        ):
-            known = begun[edges.source] < INF
-            active = None if known.all() else known
-            if self.account.until < INF:
-                self.account.sent(x.round, edges, payload, fate, begun, active)
-            self.account.travelled((x.id, part), edges, payload, fate, begun, arrival, active, None)
+        sent = start[x.edges.source] < INF
+        if x.active_n is not None:
+            sent &= x.active_n[x.edges.source]
+        active_E = None if sent.all() else sent
+        arrival = np.array(box.arrival)
+        self.account.travelled(x.id, x.edges, x.payload_bytes, x.fate, start, arrival, active_E, x.got_E)
+        if self.items is not None:
+            self.items.closed(x)
 
 
 class NeedsItems(Exception):

@@ -12,7 +12,8 @@ from simnet.errors import MemoryTooSmall, ScenarioError
 from simnet.scenario import Scenario
 from simnet.units import human
 from simnet.valueplane.batched import Batched
-from simnet.valueplane.single import Following, OneByOne
+from simnet.valueplane.following import Following
+from simnet.valueplane.single import OneByOne
 
 if TYPE_CHECKING:
     from simnet.prepare import Plan

@@ -1,0 +1,130 @@
+"""Averages through a server host, in the events tier: contributions up, the mean down.
+
+The server works for its host, beside the host's own program: it answers when the last contribution is there, and its
+messages queue at the host's port like any other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simnet.exchange import INF
+from simnet.recording import Entry
+from simnet.timeplane.boxes import AverageBox
+
+if TYPE_CHECKING:
+    from simnet.timeplane.walker import Walker
+
+
+class Averages:
+    """The averages of a run that are under way."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.boxes: dict[int, AverageBox] = {}
+
+    def start(self, i: int, entry: Entry, now: float) -> None:
+        """Host i gets to an average: it hands its contribution over, if it has one."""
+        walker, x = self.walker, entry.travel
+        box = self.boxes.get(x.id)
+        if box is None:
+            members = len(walker.book.members[walker.recording_of[i].role])
+            box = self.boxes[x.id] = AverageBox(x, walker.book, walker.routes, members)
+            if walker.account.until == INF:
+                walker.account.sent(x.round, x.up, x.up_bytes, x.up_fate)
+                walker.account.sent(x.round, x.down, x.down_bytes, x.down_fate)
+        box.start[i] = now
+        if walker.items is not None:
+            walker.items.started(walker.recording_of[i], walker.member_of[i], entry, i)
+        if not x.among_n[i]:
+            return
+        if i == x.server:
+            self._contributed(box, now, now)
+            return
+
+        def arrived(e: int, j: int, t: float) -> None:
+            box.up_arrival[e] = t
+            self._contributed(box, t, now)
+
+        walker.hand_over(i, box.up_out[i], now, box.up_seconds, box.up_latency, arrived)
+
+    def _contributed(self, box: AverageBox, t: float, handed: float) -> None:
+        """A contribution is known to be at the server at t; with the last one, the server answers."""
+        box.ready, box.handed = max(box.ready, t), max(box.handed, handed)
+        box.missing -= 1
+        if box.missing == 0:
+            self.walker.push(box.ready, self._answer, box)
+
+    def _answer(self, event: Any) -> None:
+        box: AverageBox = event.a
+        server, now = box.x.server, self.walker.env._now
+        box.answered = now
+
+        def arrived(e: int, j: int, t: float) -> None:
+            box.down_arrival[e] = box.result[j] = t
+            self._wake(box, j)
+
+        self.walker.hand_over(server, box.down_out[server], now, box.down_seconds, box.down_latency, arrived)
+        if box.x.to_n[server]:
+            box.result[server] = now
+            self._wake(box, server)
+
+    def _wake(self, box: AverageBox, j: int) -> None:
+        """Host j's result is known to be there at a time: if it waits, it leaves then."""
+        walker = self.walker
+        if walker.waiting[j] is not box:
+            return
+        walker.waiting[j] = None
+        walker.waited(j, box.since[j], box.result[j], box.handed)
+        walker.push(box.result[j], self._took, box, j)
+
+    def _took(self, event: Any) -> None:
+        box, j = event.a, event.b
+        self._leave(box, j)
+        self.walker.go_on(j)
+
+    def finish(self, i: int, entry: Entry, now: float) -> bool:
+        """Host i asks for the result: True when it has it at once (or is to get none)."""
+        walker, x = self.walker, entry.travel
+        box = self.boxes[x.id]
+        box.since[i], box.entry[i] = now, entry
+        if not x.to_n[i] or box.result[i] <= now:
+            self._leave(box, i)
+            return True
+        if box.result[i] < INF:
+            walker.waited(i, now, box.result[i], box.handed)
+            walker.push(box.result[i], self._took, box, i)
+        else:
+            walker.waiting[i] = box
+        return False
+
+    def _leave(self, box: AverageBox, i: int) -> None:
+        walker = self.walker
+        if walker.items is not None:
+            walker.items.averaged(walker.recording_of[i], walker.member_of[i], box.entry[i], i)
+        box.inside -= 1
+        if box.inside == 0:
+            self._settle(box)
+            del self.boxes[box.x.id]
+            walker.closed(box.x, box.entry[i])
+
+    def settle(self) -> None:
+        """At a cut: enter what was sent of averages that never ended."""
+        for box in self.boxes.values():
+            self._settle(box)
+
+    def _settle(self, box: AverageBox) -> None:
+        account, x, start = self.walker.account, box.x, np.array(box.start)
+        answered = np.full(self.walker.book.n, INF)
+        answered[x.server] = box.answered
+        for part, edges, payload, fate, begun, arrival in (
+            (0, x.up, x.up_bytes, x.up_fate, start, np.array(box.up_arrival)),
+            (1, x.down, x.down_bytes, x.down_fate, answered, np.array(box.down_arrival)),
+        ):
+            known = begun[edges.source] < INF
+            active = None if known.all() else known
+            if account.until < INF:
+                account.sent(x.round, edges, payload, fate, begun, active)
+            account.travelled((x.id, part), edges, payload, fate, begun, arrival, active, None)

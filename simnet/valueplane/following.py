@@ -1,0 +1,266 @@
+"""Each node's tasks when the node gets there: what the events tier needs for messages between single nodes, for numbers
+read in the middle of a run, and for node runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from simnet.book import Book
+from simnet.errors import ProgramError
+from simnet.exchange import Average, Exchange
+from simnet.graph import Task
+from simnet.recording import Entry, Recording
+from simnet.valueplane.single import UNEQUAL, Row, Single
+
+
+class Following(Single):
+    """Each node's tasks when the node gets there: what the events tier needs for messages and for `read`."""
+
+    def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(book, device, dtype)
+        self._tasks: dict[int, list[Task]] = {}  # recording -> its tasks from number `_base` on
+        self._base: dict[int, int] = {}
+        self._next: dict[tuple[int, int], int] = {}  # (recording, member) -> next task to run
+        self._values: dict[tuple[int, int], dict[int, Any]] = {}
+        self._reads: dict[tuple[int, int], dict[int, int]] = {}
+        self._bound: dict[tuple[int, int, Any], Any] = {}  # results that came with a message or an exchange
+        self._sent: dict[tuple[Exchange | Average, int], tuple[Row, ...]] = {}
+        self._history: dict[tuple[Any, int, int], list[tuple[int, float, tuple[Row, ...]]]] = {}
+        self._means: dict[tuple[Average, int], Row] = {}
+        self._reported: dict[tuple[int, int, int], dict[str, Any]] = {}
+
+    # ---- one node's tasks -------------------------------------------------------------------------------------------
+
+    def run_to(self, recording: Recording, m: int, mark: int) -> dict[int, Any]:
+        """Run member m's tasks below `mark`; its values by task."""
+        r = recording.index_
+        tasks, base = self._tasks.setdefault(r, []), self._base.setdefault(r, 0)
+        if recording.graph.pending:
+            tasks.extend(recording.graph.pending)
+            recording.graph.pending.clear()
+        values, reads = self._values.setdefault((r, m), {}), self._reads.setdefault((r, m), {})
+        at, host = self._next.get((r, m), 0), int(recording.members[m])
+        while at < mark:
+            task = tasks[at - base]
+            values[at] = self._run(task, [values[q] for q in task.reads], recording, m, host)
+            for q in task.reads:
+                reads[q] = reads.get(q, 0) + 1
+            at += 1
+        self._next[r, m] = at
+        return values
+
+    def _run(self, task: Task, args: list[Any], recording: Recording, m: int, host: int) -> Any:
+        if task.kind == "received":
+            return self._bound.pop((recording.index_, m, _binding(task))).with_stand_in(args)
+        if task.kind in ("mix", "rows", "average", "all_gather"):
+            return self._bound.pop((recording.index_, m, _binding(task)))
+        if task.kind == "sent":
+            return tuple(args)
+        if task.kind == "read":
+            return args[0]
+        return self.evaluate(task, args, host, m)
+
+    def sweep(self, recording: Recording, m: int) -> None:
+        """Forget member m's values that no handle and no recorded task of its can ask for."""
+        graph, r = recording.graph, recording.index_
+        values, reads = self._values.get((r, m), {}), self._reads.get((r, m), {})
+        for q in [q for q in values if q not in graph.live and reads.get(q, 0) == graph.readers.get(q, 0)]:
+            del values[q]
+            reads.pop(q, None)
+        low = min(self._next.get((r, k), 0) for k in range(len(recording.members)))
+        base = self._base.get(r, 0)
+        if low - base > 4096:
+            del self._tasks[r][: low - base]
+            self._base[r] = low
+
+    # ---- what the walker says ---------------------------------------------------------------------------------------
+
+    def started(self, recording: Recording, m: int, entry: Entry, host: int) -> None:
+        """Host hands its operands of an exchange or average over."""
+        values = self.run_to(recording, m, entry.mark)
+        self._sent[entry.travel, host] = tuple(values[t] for t in entry.tasks)
+
+    def holds(self, recording: Recording, m: int, entry: Entry) -> bool:
+        """Whether `when=`, a Value, is true at this node."""
+        values = self.run_to(recording, m, entry.mark)
+        assert entry.when_task is not None
+        return bool(values[entry.when_task])
+
+    def finished(
+        self, recording: Recording, m: int, entry: Entry, host: int, got: list[tuple[bool, float]], now: float
+    ) -> None:
+        """Host leaves an exchange with what it has got."""
+        x: Exchange = entry.travel
+        values = self.run_to(recording, m, entry.mark)
+        own = self._sent[x, host]
+        extra = self._extra_values(recording, m, entry, values)
+        taking_part = x.active_n is None or bool(x.active_n[host])
+        edges, a = x.edges, int(x.edges.in_ptr[host])
+        rank = self.out_rank(x) if x.kind == "rows" and any(v.ndim == 2 for v in own) else {}
+        for i, mine in enumerate(own):
+            others: list[Row | None] = []
+            stand_ins: list[Row | None] = []
+            for e, (ok, arrival) in enumerate(got):
+                source = int(edges.source[a + e])
+                there = arrival < float("inf") and (x.active_n is None or bool(x.active_n[source]))
+                message = self._message(x, source, host, i, rank) if there else None
+                others.append(message if ok else None)
+                stand_ins.append(self._stand_in(x, a + e, e, i, mine, message, ok, arrival, now, extra, rank, host, source))
+            if not taking_part:
+                result = mine if x.kind == "gossip" else self.rows_one([], [], entry_shape(recording, entry, i))
+            elif x.kind == "gossip":
+                result = self.mix_one(x, host, mine, others, stand_ins)
+            else:
+                result = self.rows_one(others, stand_ins, entry_shape(recording, entry, i))
+            self._bound[recording.index_, m, (id(x), i)] = result
+        self.sweep(recording, m)
+
+    def _extra_values(self, recording: Recording, m: int, entry: Entry, values: dict[int, Any]) -> Row | None:
+        """The Value given as `missing=`, of this node."""
+        task = next(t for t in self._tasks[recording.index_][entry.mark - self._base[recording.index_] :])
+        names = task.payload[2]
+        return values[task.reads[1 + names.index("missing")]] if "missing" in names else None
+
+    def _message(self, x: Exchange, source: int, host: int, i: int, rank: dict[tuple[int, int], int]) -> Row | None:
+        sent = self._sent.get((x, source))
+        if sent is None:
+            return None
+        return sent[i][rank[source, host]] if x.kind == "rows" and sent[i].ndim == 2 else sent[i]
+
+    def _stand_in(
+        self, x: Exchange, edge: int, position: int, i: int, own: Row, message: Row | None, ok: bool, arrival: float,
+        now: float, given: Row | None, rank: dict[tuple[int, int], int], host: int, source: int,
+    ) -> Row | None:  # fmt: skip
+        if x.missing == "zero":
+            return None
+        if x.missing == "value":
+            assert given is not None
+            return given[position] if x.kind == "rows" and given.ndim == 2 else given
+        mine = own
+        if x.kind == "rows" and own.ndim == 2:
+            mine = own[rank[host, source]] if (host, source) in rank else torch.zeros_like(own[0])
+        if x.missing == "stale":
+            heard = self._history.setdefault((x.channel, edge, i), [])
+            lost = x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]
+            if message is not None and not lost:
+                heard.append((x.k, arrival, (message,)))
+            there = [(k, row) for k, t, (row,) in heard if t <= now]
+            if there:
+                newest = max(there, key=lambda pair: pair[0])
+                heard[:] = [h for h in heard if h[0] >= newest[0]]
+                return newest[1]
+        return mine
+
+    def late(self, x: Exchange, edge: int, t: float) -> None:
+        """A message comes at t, after its receiver has left: under `missing="stale"` it replaces the stored copy."""
+        source, host = int(x.edges.source[edge]), int(x.edges.target[edge])
+        if x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]:
+            return
+        if x.active_n is not None and not x.active_n[source]:
+            return
+        operands = self._sent[x, source]
+        rank = self.out_rank(x) if x.kind == "rows" and any(v.ndim == 2 for v in operands) else {}
+        for i in range(len(operands)):
+            message = self._message(x, source, host, i, rank)
+            assert message is not None
+            self._history.setdefault((x.channel, edge, i), []).append((x.k, t, (message,)))
+
+    def averaged(self, recording: Recording, m: int, entry: Entry, host: int) -> None:
+        """Host leaves an average: with the mean, or with its own where it is not among the receivers."""
+        x: Average = entry.travel
+        for i, own in enumerate(self._sent[x, host]):
+            if not x.to_n[host]:
+                self._bound[recording.index_, m, (id(x), i)] = own
+                continue
+            if (x, i) not in self._means:
+                rows = torch.stack([self._sent[x, int(h)][i] for h in np.flatnonzero(x.among_n)])
+                self._means[x, i] = rows if x.kind == "all_gather" else rows.mean(0)
+            self._bound[recording.index_, m, (id(x), i)] = self._means[x, i]
+        self.sweep(recording, m)
+
+    def closed(self, x: Exchange | Average) -> None:
+        """Nobody will ask for this exchange's operands again."""
+        for key in [key for key in self._sent if key[0] is x]:
+            del self._sent[key]
+        for mean in [key for key in self._means if key[0] is x]:
+            del self._means[mean]
+
+    def sent(self, recording: Recording, m: int, entry: Entry) -> tuple[Row, ...]:
+        """The operands of a message, as it is handed over."""
+        values = self.run_to(recording, m, entry.mark)
+        content: tuple[Row, ...] = values[entry.mark - 1]
+        self.sweep(recording, m)
+        return content
+
+    def received(
+        self, recording: Recording, m: int, entry: Entry, contents: list[tuple[Row, ...] | None]
+    ) -> None:
+        """What a receive got: one message, or one per sender; None where nothing came."""
+        if entry.plain:
+            return
+        for i in range(len(entry.shapes)):
+            rows = [None if c is None else c[i] for c in contents]
+            self._bound[recording.index_, m, (id(entry), i)] = _Gathered(rows, entry.rows)
+
+    def read(self, recording: Recording, m: int, entry: Entry) -> None:
+        """The number that a read asks for; every member must hold the same."""
+        values = self.run_to(recording, m, entry.mark)
+        number = float(values[entry.mark - 1])
+        if entry.number is not None and entry.number != number:
+            raise ProgramError(UNEQUAL)
+        entry.number = number
+        self.sweep(recording, m)
+
+    # ---- reports ------------------------------------------------------------------------------------------------------
+
+    def reported(self, recording: Recording, m: int, r: int) -> None:
+        """Keep what member m reports, where the round will be evaluated."""
+        report = recording.reports[r]
+        if not report.values:
+            return
+        values = self.run_to(recording, m, report.mark)
+        self._reported[recording.index_, m, r] = {
+            name: tuple(values[v.id] for v in given) if isinstance(given, tuple | list) else values[given.id]
+            for name, given in report.values.items()
+        }
+
+    def report_of(self, recording: Recording, m: int, r: int) -> dict[str, Any]:
+        """Member m's report r, kept until `forget`."""
+        return self._reported[recording.index_, m, r]
+
+    def forget(self, recording: Recording, m: int, below: int) -> None:
+        """Drop member m's reports before number `below`."""
+        for key in [k for k in self._reported if k[0] == recording.index_ and k[1] == m and k[2] < below]:
+            del self._reported[key]
+
+    def catch_up(self, recording: Recording, mark: int) -> None:
+        """Nothing to do: nodes are followed as they walk."""
+
+    def mask(self, recording: Recording, task: int, mark: int) -> np.ndarray:
+        raise ProgramError("a mask over all members is not known while nodes are followed one by one")
+
+
+class _Gathered:
+    """Rows of a receive before a stand-in, known only to the task, fills the gaps."""
+
+    def __init__(self, rows: list[Row | None], stacked: bool) -> None:
+        self.rows, self.stacked = rows, stacked
+
+    def with_stand_in(self, args: list[Row]) -> Row:
+        rows = [r if r is not None else (args[0][i] if self.stacked else args[0]) for i, r in enumerate(self.rows)]
+        return torch.stack(rows) if self.stacked else rows[0]
+
+
+def _binding(task: Task) -> tuple[int, int]:
+    return id(task.payload[0]), task.payload[1]
+
+
+def entry_shape(recording: Recording, entry: Entry, i: int) -> tuple[int, ...]:
+    """The recorded shape of the i-th result of an exchange of rows."""
+    x: Exchange = entry.travel
+    degrees = np.diff(x.edges.in_ptr)[recording.members]
+    return (int(degrees.max(initial=0)), *entry.shapes[i])
