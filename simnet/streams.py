@@ -138,7 +138,8 @@ def _normal_quantile(p: np.ndarray) -> np.ndarray:
     outer = ~central
     if outer.any():
         q_outer = q[outer]
-        r = np.sqrt(-np.log(np.minimum(p[outer], 1.0 - p[outer])))
+        tail = np.maximum(np.minimum(p[outer], 1.0 - p[outer]), 2.0**-54)  # the largest uniform rounds up to 1
+        r = np.sqrt(-np.log(tail))
         near = r <= 5.0
         value = np.empty_like(r)
         for side, shift, (top, bottom) in ((near, 1.6, _MIDDLE), (~near, 5.0, _TAIL)):
