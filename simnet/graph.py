@@ -104,7 +104,8 @@ class Graph:
         """Record `func(*args, **kwargs)`, where some of the arguments are Values."""
         kwargs = {k: v for k, v in (kwargs or {}).items() if k != "out" or v is not None}
         name = getattr(func, "__name__", str(func))
-        if "out" in kwargs or (name.endswith("_") and not name.endswith("__")):
+        in_place = name.endswith("_") and not name.endswith("__") and func not in (operator.and_, operator.or_)
+        if "out" in kwargs or in_place:
             raise self.error(f"{name}: a Value never changes; use the function that returns a new one, without out=")
         if name in _RANDOM:
             raise self.error(f"{name}: draw with node.random(purpose, shape), so that every run sees the same numbers")
