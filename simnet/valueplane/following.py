@@ -148,7 +148,7 @@ class Following(Single):
             lost = x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]
             if message is not None and not lost:
                 heard.append((x.k, arrival, (message,)))
-            there = [(k, row) for k, t, (row,) in heard if t <= now]
+            there = [(k, row) for k, t, (row,) in heard if t <= now and k != x.k]  # late is lost for its own exchange
             if there:
                 newest = max(there, key=lambda pair: pair[0])
                 heard[:] = [h for h in heard if h[0] >= newest[0]]
