@@ -7,7 +7,6 @@ in place. So D-PSGD needs one buffer of R x D numbers, and gradient tracking thr
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +21,14 @@ from simnet.recording import Recording
 from simnet.valueplane.functions import batched_form
 from simnet.valueplane.mixing import WHOLE_BYTES, Mixer, Stale
 from simnet.valueplane.oracles import Oracles
+from simnet.valueplane.rows import neighbour_rows
+from simnet.valueplane.segment import INTO, SegmentPlan
 from simnet.valueplane.single import common_number
 
 CHUNK_BYTES = 2 << 20
 FEWEST_ROWS = 32
 
 _ROW_WISE = frozenset({"map", "oracle", "initial", "zeros", "constant", "random"})
-_INTO = {operator.add: torch.add, operator.sub: torch.sub, operator.mul: torch.mul}  # can write into a given buffer
 
 
 class Bank:
@@ -121,7 +121,7 @@ class Batched:
 
     def _segment(self, tasks: list[Task], recording: Recording, graph: Graph) -> None:
         """Run row-wise tasks in chunks of rows, each chunk through all of them while it is in the cache."""
-        plan = _SegmentPlan(tasks, graph, self)
+        plan = SegmentPlan(tasks, graph, self)
         hosts, rows = recording.members, len(recording.members)
         size = self.chunk_rows or max(FEWEST_ROWS, CHUNK_BYTES // (4 * max(1, plan.widest)))
         buffers = self.bank.buffers
@@ -149,7 +149,7 @@ class Batched:
         plan.commit()
 
     def _run(
-        self, j: int, task: Task, plan: _SegmentPlan, here: dict[int, torch.Tensor], hosts: np.ndarray, a: int, b: int,
+        self, j: int, task: Task, plan: SegmentPlan, here: dict[int, torch.Tensor], hosts: np.ndarray, a: int, b: int,
         into: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         kind = task.kind
@@ -158,9 +158,9 @@ class Batched:
             if fused is not None:
                 function, left, right, alpha = fused
                 return function(here[left], here[right], alpha=alpha, out=into)  # type: ignore[no-any-return]
-            if into is not None and task.func in _INTO:
+            if into is not None and task.func in INTO:
                 args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]
-                return _INTO[task.func](*args, out=into)  # type: ignore[no-any-return,operator]
+                return INTO[task.func](*args, out=into)  # type: ignore[no-any-return,operator]
             return plan.forms[j]([here[q] for q in task.reads])
         if kind == "oracle":
             return self.oracles.batched(task.payload, [here[q] for q in task.reads], hosts, np.arange(a, b), into)
@@ -222,12 +222,13 @@ class Batched:
         active = None if x.active_n is None else x.active_n[recording.members]
         stand_in = buffers[given["missing"]] if "missing" in given else None
         if task.kind == "rows":
-            buffers[task.id] = self._rows(x, operand, task, recording, value, stand_in, active)
+            assert self._mixer is not None
+            stale = self._stale_of(x, operand)
+            buffers[task.id] = neighbour_rows(x, self._mixer.row_of, task.shape, value, stand_in, active, stale)
             return
         assert self._mixer is not None
-        stored = None
-        if x.missing == "stale":
-            stored = self._stored(x, operand, recording, value)
+        row_of, stale = self._mixer.row_of, self._stale_of(x, operand)
+        stored = stale.update(x, value, row_of[x.edges.source], row_of[x.edges.target]) if stale else None
         in_place = task.reads.count(q) == 1 and self.dies(graph, q, 1)
         small = value.nbytes <= WHOLE_BYTES
         out = value if in_place and not small else None if small else self.bank.take(tuple(value.shape), value.dtype)
@@ -236,70 +237,9 @@ class Batched:
             del buffers[q]
         buffers[task.id] = mixed
 
-    def _stored(self, x: Exchange, operand: int, recording: Recording, value: torch.Tensor) -> torch.Tensor:
-        """Under `missing="stale"`, the row (E, ...) that stands for each edge's message."""
-        assert self._mixer is not None
-        key = (x.channel, operand)
-        if key not in self._stale:
-            self._stale[key] = Stale(x.edges.size)
-        row_of = self._mixer.row_of
-        return self._stale[key].update(x, value, row_of[x.edges.source], row_of[x.edges.target])
-
-    def _rows(
-        self, x: Exchange, operand: int, task: Task, recording: Recording, value: torch.Tensor,
-        stand_in: torch.Tensor | None, active: np.ndarray | None,
-    ) -> torch.Tensor:  # fmt: skip
-        """One row per in-neighbour, padded with zeros: shape (R, in, d)."""
-        assert self._mixer is not None
-        edges, row_of = x.edges, self._mixer.row_of
-        per_neighbour = value.dim() == 3  # a row for each out-neighbour
-        source, target = row_of[edges.source], row_of[edges.target]
-        position = np.arange(edges.size) - edges.in_ptr[edges.target]
-        out_rank = np.empty(edges.size, np.int64)
-        for of_host in edges.out_edges:
-            out_rank[of_host] = np.arange(len(of_host))
-        on = self._index
-        sent = value[on(source), on(out_rank)] if per_neighbour else value[on(source)]
-        lost = np.zeros(edges.size, bool) if x.got_E is None else ~x.got_E
-        if x.missing == "stale":
-            sent = self._stale_rows(x, operand, sent, value, target, out_rank)
-            lost[:] = False
-        elif lost.any():
-            which = np.flatnonzero(lost)
-            if x.missing == "zero":
-                rows: Any = 0.0
-            elif stand_in is not None:
-                rows = stand_in[on(target[which]), on(position[which])] if stand_in.dim() == 3 else stand_in[on(target[which])]
-            elif per_neighbour:
-                rows = self._own_rows(x, value, which, target, out_rank)
-            else:
-                rows = value[on(target[which])]
-            sent[on(which)] = rows
-        out = torch.zeros((len(value), *task.shape), dtype=value.dtype, device=value.device)
-        out[on(target), on(position)] = sent
-        if active is not None:
-            out[on(np.flatnonzero(~active))] = 0
-        return out
-
-    def _own_rows(
-        self, x: Exchange, value: torch.Tensor, which: np.ndarray, target: np.ndarray, out_rank: np.ndarray
-    ) -> torch.Tensor:
-        """What the receiver itself sends to the neighbour whose message is missing (zero where it sends none)."""
-        back = x.edges.reverse_E[which]
-        rank = np.where(back >= 0, out_rank[np.maximum(back, 0)], 0)
-        rows = value[self._index(target[which]), self._index(rank)]
-        rows[self._index(np.flatnonzero(back < 0))] = 0
-        return rows
-
-    def _stale_rows(
-        self, x: Exchange, operand: int, sent: torch.Tensor, value: torch.Tensor, target: np.ndarray, out_rank: np.ndarray
-    ) -> torch.Tensor:
-        edges = np.arange(x.edges.size)
-        key = (x.channel, operand)
-        stale = self._stale.setdefault(key, Stale(x.edges.size))
-        own = self._own_rows(x, value, edges, target, out_rank) if value.dim() == 3 else value[self._index(target)]
-        both = torch.cat((sent, own))  # rows of messages, then the receivers' own
-        return stale.update(x, both, edges, edges + len(edges)).clone()
+    def _stale_of(self, x: Exchange, operand: int) -> Stale | None:
+        """Where an exchange under `missing="stale"` keeps what was last received on each edge."""
+        return self._stale.setdefault((x.channel, operand), Stale(x.edges.size)) if x.missing == "stale" else None
 
     def _index(self, rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
@@ -340,123 +280,3 @@ def _constants(args: tuple[Any, ...]) -> tuple[Any, ...]:
             hash(a)
             out.append((type(a), a))
     return tuple(out)
-
-
-class _SegmentPlan:
-    """What a segment reads, what it leaves behind, and over which dying inputs it writes."""
-
-    def __init__(self, tasks: list[Task], graph: Graph, executor: Batched) -> None:
-        self.tasks, self.graph, self.executor = tasks, graph, executor
-        inside = {t.id for t in tasks}
-        self.used: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for j, t in enumerate(tasks):
-            for q in t.reads:
-                self.used[q] = self.used.get(q, 0) + 1
-                last[q] = j
-        buffers = executor.bank.buffers
-        self.inputs = [q for q in self.used if q not in inside]
-        live, readers = graph.live, graph.readers
-        outputs = [t for t in tasks if t.id in live or readers.get(t.id, 0) > self.used.get(t.id, 0)]
-        dying = [q for q in self.inputs if executor.dies(graph, q, self.used[q])]
-        rows = len(next(iter(buffers.values()))) if buffers else 0
-        self.homes: dict[int, torch.Tensor] = {}
-        self.overwritten: list[int] = []
-        self._over: dict[int, int] = {}  # output -> the input whose buffer it gets
-        widths = [max(1, int(np.prod(t.shape, dtype=np.int64))) for t in tasks]
-        self.widest = max(widths)
-        for t in outputs:
-            dtype = executor._dtype_of(t)
-            match = next((q for q in dying if tuple(buffers[q].shape[1:]) == t.shape and buffers[q].dtype == dtype), None)
-            if match is not None and buffers[match].is_contiguous():
-                dying.remove(match)
-                self.overwritten.append(match)
-                self._over[t.id] = match
-                self.homes[t.id] = buffers[match]
-            else:
-                n = rows or self._rows()
-                self.homes[t.id] = executor.bank.take((n, *t.shape), dtype)
-        position = {t.id: j for j, t in enumerate(tasks)}
-        shape_of = {t.id: t.shape for t in tasks}
-        self.forms: dict[int, Callable[[list[torch.Tensor]], torch.Tensor]] = {}
-        self.fused: dict[int, tuple[Callable[..., torch.Tensor], int, int, float]] = {}
-        self.skipped: set[int] = set()
-        self.direct: list[bool] = []
-        self.copy_now: list[bool] = []
-        self.late_copies: list[int] = []
-        self.last_read: list[list[int]] = [[] for _ in tasks]
-        for q, j in last.items():
-            if q not in self.homes:
-                self.last_read[j].append(q)
-        for j, t in enumerate(tasks):
-            if t.kind == "map":
-                shapes = [shape_of[q] if q in shape_of else tuple(buffers[q].shape[1:]) for q in t.reads]
-                self._fuse(j, t, tasks, position, shapes, last)
-                self.forms[j] = executor.form(t, shapes)
-        for j, t in enumerate(tasks):  # once fusing has settled what is read where
-            over = self._over.get(t.id)
-            free = over is None or last[over] <= j  # nobody reads the old rows after this task
-            writable = t.id in self.homes and free and self._same_shape(t, shape_of, buffers)
-            if t.kind == "oracle":
-                writable = writable and over not in t.reads
-            self.direct.append(writable)
-            self.copy_now.append(t.id in self.homes and free)
-            if t.id in self.homes and not free:
-                self.late_copies.append(t.id)
-
-    def _rows(self) -> int:
-        mixer = self.executor._mixer
-        assert mixer is not None
-        return len(mixer.members)
-
-    def _same_shape(self, t: Task, shape_of: dict[int, Any], buffers: dict[int, torch.Tensor]) -> bool:
-        """Whether the result can be written straight into its buffer: every operand has its very shape."""
-        if t.kind == "oracle":
-            return t.payload[0] == "gradient"
-        if t.kind != "map" or (t.func not in _INTO and t.id not in self.homes):
-            return False
-        return all((shape_of[q] if q in shape_of else tuple(buffers[q].shape[1:])) == t.shape for q in t.reads)
-
-    def _fuse(
-        self, j: int, t: Task, tasks: list[Task], position: dict[int, int], shapes: list[tuple[int, ...]],
-        last: dict[int, int],
-    ) -> None:  # fmt: skip
-        """a - c * b with a number c, the product read by nobody else, becomes one operation."""
-        if t.func not in (operator.sub, operator.add) or len(t.reads) != 2 or shapes[0] != shapes[1]:
-            return
-        right = t.args[1]
-        k = position.get(right.id)
-        if k is None or k in self.skipped or self.used[right.id] != 1 or right.id in self.homes:
-            return
-        product = tasks[k]
-        if product.func is not operator.mul or len(product.reads) != 1 or product.shape != t.shape:
-            return
-        factor = next(a for a in product.args if not isinstance(a, Ref))
-        other = product.reads[0]
-        if not isinstance(factor, int | float):
-            return
-        self.skipped.add(k)
-        self.last_read[k] = []
-        self.last_read[j] = [q for q in (*self.last_read[j], other) if q != right.id and q not in self.homes]
-        if last[other] > j:
-            self.last_read[j] = [q for q in self.last_read[j] if q != other]
-        last[other] = max(last[other], j)
-        function = torch.sub if t.func is operator.sub else torch.add
-        self.fused[j] = (function, t.args[0].id, other, float(factor))
-
-    def commit(self) -> None:
-        """All rows are through: hand buffers to their new owners and count the reads as done."""
-        bank, graph = self.executor.bank, self.graph
-        for q in self.overwritten:
-            del bank.buffers[q]
-        for o, home in self.homes.items():
-            bank.buffers[o] = home
-        for q, count in self.used.items():
-            graph.readers[q] -= count
-            if not graph.readers[q]:
-                del graph.readers[q]
-                if q not in graph.live and q not in self.homes:
-                    bank.release(q)
-        for o in self.homes:
-            if o not in graph.live and o not in graph.readers:
-                bank.release(o)
