@@ -15,9 +15,9 @@ if (_root / "setup.cfg").is_file() and str(_root) not in __path__:
 
 if TYPE_CHECKING:
     from simnet.record import Record as Record
+    from simnet.scenario import Scenario as Scenario
     from simnet.session import estimate as estimate
     from simnet.session import run as run
-    from simnet.scenario import Scenario as Scenario
 
 __all__ = ["Record", "Scenario", "estimate", "run"]
 __version__ = "0.1.0"

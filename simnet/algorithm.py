@@ -49,13 +49,13 @@ class Algorithm:
         """The generator of every node, where the algorithm has a single role."""
         raise TypeError(f"{type(self).__name__} needs a method 'program(self, node)', or names in 'roles'")
 
-    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int | None:
         """Numbers that all nodes together send in one round: the formula of the docstring, for `simnet check`.
 
         dim: d. nodes: all hosts, n. edges: directed edges of a static topology. Each message counts once, at its
-        sender. Optional; nothing but the check calls it.
+        sender. Optional; None where the number differs from round to round, or is not declared.
         """
-        raise TypeError(f"{type(self).__name__} declares no numbers_sent")
+        return None
 
     def programs(self) -> dict[str, Callable[[Node], Program]]:
         """The generator function of each role; a single program is the role `node`."""

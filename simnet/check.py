@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from simnet import registry
 from simnet.algorithm import Algorithm
-from simnet.checks.runs import CHECKS, plain_run
+from simnet.checks.runs import CHECKS, GATES
 from simnet.checks.subject import Failed, NotApplicable, Subject
 from simnet.checks.watched import Place
 from simnet.errors import InputError
@@ -37,7 +37,7 @@ def check(target: str, params: Mapping[str, Any] | None = None) -> list[Finding]
     """Check the algorithm that `target` names: a shipped name, `module:Name` or `file.py:Name`.
 
     `params` are hyper-parameters, needed only where the class has no default. Raises UnknownName where nothing has
-    that name. The first checks are of the class itself and of one plain run; where they fail, the rest is not run.
+    that name. Where the class itself or its plain runs fail, the rest is not run: it would fail for the same reason.
     """
     return check_class(registry.find("algorithms", target), params)
 
@@ -51,10 +51,11 @@ def check_class(kind: Any, params: Mapping[str, Any] | None = None) -> list[Find
         subject = Subject(kind, _made(kind, params or {}))
     except Failed as failure:
         return [*findings, Finding("can be made", False, failure.message, failure.cure)]
-    findings.append(_finding("runs, and yields every verb that it makes", plain_run, subject))
-    if findings[-1].ok:
-        findings += [_finding(name, test, subject) for name, test in CHECKS]
-    return findings
+    for name, test in GATES:
+        findings.append(_finding(name, test, subject))
+        if not findings[-1].ok:
+            return findings
+    return findings + [_finding(name, test, subject) for name, test in CHECKS]
 
 
 def _finding(name: str, test: Callable[[Any], str], subject: Any) -> Finding:

@@ -160,9 +160,9 @@ def check(
     with _spoken_errors():
         params = _settings(set_, "eta=0.1")
         from simnet.check import check as check_target
-        from simnet.sources import value_of
+        from simnet.sources import parse
 
-        findings = check_target(target, {key: value_of(text) for key, text in params.items()})
+        findings = check_target(target, {key: parse(text, key) for key, text in params.items()})
         for finding in findings:
             mark, colour = marks[finding.ok]
             typer.secho(mark, fg=colour, nl=False)

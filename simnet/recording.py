@@ -15,67 +15,11 @@ import numpy as np
 
 from simnet import streams
 from simnet.book import Book
+from simnet.entries import Entry, Op, Report
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, nearest
-from simnet.exchange import Average, Exchange
-from simnet.graph import FLOAT, Graph, Shape, Value
+from simnet.graph import Graph, Shape, Value
 from simnet.node import Batch, Node, Pending, Sample, Verb
-
-
-class Op:
-    """What an entry asks of the time plane (plain integers: the table is walked millions of times)."""
-
-    WORK = 0
-    EXCHANGE = 1  # START and FINISH in one
-    START = 2
-    FINISH = 3
-    AVERAGE = 4
-    START_AVERAGE = 5
-    FINISH_AVERAGE = 6
-    SEND = 7
-    RECEIVE = 8
-    WAIT = 9
-    READ = 10
-
-
-class Entry:
-    """One row of the verb table.
-
-    `mark`: tasks with a smaller number are what the entry's operands rest on. `tasks` are its operands, `results` the
-    Values that the program gets. `seconds` of work per member; `active` who of the members takes part (None: all).
-    """
-
-    __slots__ = (
-        "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows", "seconds",
-        "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
-    )  # fmt: skip
-
-    def __init__(self, op: int, mark: int) -> None:
-        self.op, self.mark = op, mark
-        self.tasks: tuple[int, ...] = ()
-        self.results: tuple[Value, ...] = ()
-        self.seconds: Any = None  # float64 per member
-        self.listed: Any = None  # the same as a list, once a walker asks
-        self.active: Any = None  # list of bool per member
-        self.travel: Any = None  # the Exchange or Average
-        self.when_task: int | None = None
-        self.number: Any = None  # what `read` got; the payload bytes of a send
-        self.to: Any = None  # hosts, ascending
-        self.frm: Any = None  # hosts, or "any"
-        self.rows = False  # scatter: row i to the i-th host
-        self.reliable = True
-        self.timeout_s: float | None = None
-        self.occurrence = 0  # of a send: keys what becomes of it
-        self.shapes: Any = None  # of what a receive got
-        self.plain = False  # a receive whose result is None
-
-
-class Report:
-    """The end of a round: its Values are kept only where they will be evaluated."""
-
-    __slots__ = ("index", "mark", "position", "values")
-
-    def __init__(self, index: int, position: int, mark: int, values: dict[str, Any]) -> None:
-        self.index, self.position, self.mark, self.values = index, position, mark, values
+from simnet.verbs import SPLIT, enter
 
 
 class Recording:
@@ -114,7 +58,7 @@ class Recording:
             self.done, self._waiting = True, None
             return
         self._tuple = isinstance(asked, tuple)
-        self._waiting = [self._enter(verb) for verb in (asked if self._tuple else (asked,))]
+        self._waiting = [enter(self, verb) for verb in (asked if self._tuple else (asked,))]
 
     def _resumed(self) -> Any:
         """What `yield` gives back: the results of the entries that it asked for."""
@@ -140,13 +84,13 @@ class Recording:
         )
         return values[0] if len(values) == 1 else values
 
-    def _count(self, purpose: Any) -> int:
+    def count(self, purpose: Any) -> int:
         """How often `purpose` was asked before: the occurrence that keys its random numbers."""
         c = self._counts.get(purpose, 0)
         self._counts[purpose] = c + 1
         return c
 
-    def _new(self, op: int) -> Entry:
+    def new(self, op: int) -> Entry:
         entry = Entry(op, self.graph.next)
         self.entries.append(entry)
         return entry
@@ -190,16 +134,16 @@ class Recording:
         if size is None or not self.book.samples_n.any():
             return None
         self.book.check_batch(size)
-        return Batch(streams.key(self.book.seed, "batch", self.role, self._count("batch")), size)
+        return Batch(streams.key(self.book.seed, "batch", self.role, self.count("batch")), size)
 
     def random(self, purpose: str, shape: Shape | None, law: str) -> Value:
         if law not in ("normal", "uniform", "sign"):
             raise ProgramError(f"law={law!r}: say 'normal', 'uniform' or 'sign'")
-        key = streams.key(self.book.seed, "random", self.role, purpose, self._count(("random", purpose)))
+        key = streams.key(self.book.seed, "random", self.role, purpose, self.count(("random", purpose)))
         return self.graph.add("random", payload=(key, law), shape=self._default_shape(shape))
 
     def coin(self, p: float) -> bool:
-        key = streams.key(self.book.seed, "coin", self._count("coin"))
+        key = streams.key(self.book.seed, "coin", self.count("coin"))
         return bool(streams.uniform1(key, 1)[0] < p)
 
     def sample(self, role: str | None, k: int | None) -> Sample:
@@ -211,7 +155,7 @@ class Recording:
         k = size if k is None else k
         if not 1 <= k <= size:
             raise ScenarioError(f"a sample of {k} of the {size} nodes of role {role!r}: take 1 to {size}")
-        hosts = self.book.draw_sample(role, k, "sample", role, self._count(("sample", role)))
+        hosts = self.book.draw_sample(role, k, "sample", role, self.count(("sample", role)))
         mask = np.zeros(self.book.n, bool)
         mask[hosts] = True
         return Sample(hosts, mask, self)
@@ -255,242 +199,11 @@ class Recording:
         return edges.source[order], mixing.weight[order]
 
     def start(self, verb: Verb) -> Pending:
-        if not isinstance(verb, Verb) or verb.kind not in _SPLIT:
-            raise ProgramError(f"start takes one of {', '.join(sorted(_SPLIT))}: a node computes one thing at a time")
+        if not isinstance(verb, Verb) or verb.kind not in SPLIT:
+            raise ProgramError(f"start takes one of {', '.join(sorted(SPLIT))}: a node computes one thing at a time")
         pending = Pending(verb)
-        pending.entry = self._enter(verb, split=True)
+        pending.entry = enter(self, verb, split=True)
         return pending
-
-    # ---- verbs --------------------------------------------------------------------------------------------------
-
-    def _enter(self, verb: Any, split: bool = False) -> Entry:
-        if isinstance(verb, Pending):
-            return self._finish(verb)
-        if not isinstance(verb, Verb):
-            raise ProgramError(f"'yield' takes a verb such as node.gossip(x), not {type(verb).__name__} {verb!r}")
-        for v in verb.values:
-            if not isinstance(v, Value):
-                raise ProgramError(f"node.{verb.kind} takes Values, not {type(v).__name__}; "
-                                   "start from node.initial, node.zeros or node.constant")  # fmt: skip
-        entry: Entry = getattr(self, f"_enter_{verb.kind}")(verb, split)
-        return entry
-
-    def _finish(self, pending: Pending) -> Entry:
-        started = pending.entry
-        if started is None:
-            raise ProgramError("a pending handle gives its result once")
-        entry = self._new(Op.FINISH if started.op == Op.START else Op.FINISH_AVERAGE)
-        entry.tasks, entry.travel, entry.active = started.tasks, started.travel, started.active
-        entry.when_task, entry.shapes = started.when_task, started.shapes
-        entry.results = self._mixed(entry, pending.verb)
-        started.results = ()
-        pending.entry = None
-        return entry
-
-    def _mask(self, among: Any) -> np.ndarray | None:
-        """Members taking part, by a sample or a mask over the role's nodes; None for all."""
-        if among is None:
-            return None
-        mask_n = np.zeros(self.book.n, bool)
-        hosts = self.book.members[self.role]
-        mask_n[hosts] = among.mask_n[hosts] if isinstance(among, Sample) else np.asarray(among, dtype=bool)
-        mask: np.ndarray = mask_n[self.members]
-        return mask
-
-    def _enter_oracle(self, verb: Verb, split: bool) -> Entry:
-        name, ticket = verb.options["name"], verb.options["batch"]
-        if name not in ("gradient", "loss", "hvp"):
-            raise ProgramError(f"the problem has no oracle {name!r}; it has gradient, loss and hvp")
-        if name in ("gradient", "hvp"):
-            variables = self.book.problem.variables()
-            for v in verb.values:
-                if v.shape != (self.book.problem.dim,):
-                    raise ProgramError(f"node.{name} takes Values of shape {(self.book.problem.dim,)} "
-                                       f"({sorted(variables)}), not {v.shape}")  # fmt: skip
-        ticket = self.batch(None) if ticket is None else ticket
-        occurrence = self._count("work")
-        entry = self._new(Op.WORK)
-        self.book.check_data(self.members, name)
-        mask = self._mask(verb.options["among"])
-        seconds = self.book.oracle_seconds(self.members, name, ticket.size if ticket else None, occurrence)
-        entry.seconds = seconds if mask is None else np.where(mask, seconds, 0.0)
-        shape = () if name == "loss" else verb.values[-1].shape
-        entry.tasks = tuple(v.id for v in verb.values)
-        payload = (name, ticket, mask, streams.key(self.book.seed, "direction", self.role, occurrence))
-        entry.results = (self.graph.add("oracle", verb.values, payload=payload, shape=shape),)
-        return entry
-
-    def _enter_work(self, verb: Verb, split: bool) -> Entry:
-        entry = self._new(Op.WORK)
-        entry.seconds = self.book.work_seconds(self.members, verb.options["flop"], self._count("work"))
-        return entry
-
-    def _enter_wait(self, verb: Verb, split: bool) -> Entry:
-        seconds = float(verb.options["seconds"])
-        if not seconds >= 0:
-            raise ProgramError(f"node.wait takes seconds of at least 0, not {seconds}")
-        entry = self._new(Op.WAIT)
-        entry.seconds = np.full(len(self.members), seconds)
-        return entry
-
-    def _enter_read(self, verb: Verb, split: bool) -> Entry:
-        (value,) = verb.values
-        if value.numel != 1:
-            raise ProgramError(f"node.read gives one number, and this Value has shape {value.shape}")
-        entry = self._new(Op.READ)
-        self.graph.add("read", (value,), payload=entry, shape=())
-        entry.mark = self.graph.next
-        return entry
-
-    def _enter_gossip(self, verb: Verb, split: bool) -> Entry:
-        return self._enter_exchange(verb, split)
-
-    def _enter_exchange(self, verb: Verb, split: bool) -> Entry:
-        if not verb.values:
-            raise ProgramError(f"node.{verb.kind} needs at least one Value to send")
-        kind = "gossip" if verb.kind == "gossip" else "rows"
-        k = self._count(("channel", verb.place))
-        entry = self._new(Op.START if split else Op.EXCHANGE)
-        round = len(self.reports)
-        payload = self._payload(verb)
-        entry.travel = self.book.exchange(self.role, verb.place, k, verb.options, payload, kind, round)
-        entry.tasks = tuple(v.id for v in verb.values)
-        entry.shapes = tuple(v.shape[-1:] for v in verb.values)
-        if isinstance(verb.options["when"], Value):
-            entry.when_task = verb.options["when"].id
-            entry.results = (verb.options["when"], *verb.values)
-        if entry.travel.active_n is not None:
-            entry.active = entry.travel.active_n[self.members].tolist()
-        if not split:
-            entry.results = self._mixed(entry, verb)
-        else:
-            entry.results = tuple(verb.values) + entry.results
-        return entry
-
-    def _payload(self, verb: Verb) -> int:
-        """Bytes of one message: a (d,) Value whole, of a Value with one row per out-neighbour one row."""
-        numbers = 0
-        for v in verb.values:
-            rows = verb.kind == "exchange" and v.ndim == 2
-            numbers += v.shape[1] if rows else v.numel
-        return self.book.bytes_of(numbers)
-
-    def _mixed(self, entry: Entry, verb: Verb) -> tuple[Value, ...]:
-        """The results of an exchange or average, one per operand."""
-        if isinstance(entry.travel, Average):
-            kind, travel = entry.travel.kind, entry.travel
-            rows = (len(self.book.members[self.role]),) if kind == "all_gather" else ()
-            return tuple(
-                self.graph.add(kind, (v,), payload=(travel, i), shape=(*rows, *v.shape))
-                for i, v in enumerate(verb.values)
-            )
-        exchange: Exchange = entry.travel
-        when, missing = verb.options["when"], verb.options["missing"]
-        extra = tuple(v for v in (when, missing) if isinstance(v, Value))
-        names = tuple(n for n, v in (("when", when), ("missing", missing)) if isinstance(v, Value))
-        if exchange.kind == "gossip":
-            return tuple(
-                self.graph.add("mix", (v, *extra), payload=(exchange, i, names), shape=v.shape)
-                for i, v in enumerate(verb.values)
-            )
-        degrees = np.diff(exchange.edges.in_ptr)[self.members]
-        widest = int(degrees.max(initial=0))
-        return tuple(
-            self.graph.add("rows", (v, *extra), payload=(exchange, i, names), shape=(widest, *v.shape[-1:]))
-            for i, v in enumerate(verb.values)
-        )
-
-    def _enter_average(self, verb: Verb, split: bool) -> Entry:
-        n, hosts = self.book.n, self.book.members[self.role]
-        everyone = np.zeros(n, bool)
-        everyone[hosts] = True
-        among_option, to_option = verb.options.get("among"), verb.options.get("to", "all")
-        among = everyone if among_option is None else mask_over(among_option, everyone)
-        to = {"all": everyone, "among": among}.get(to_option) if isinstance(to_option, str) else None
-        if to is None:
-            to = mask_over(to_option, everyone)
-        if not among.any():
-            raise ProgramError("node.average needs at least one node in 'among'")
-        kind = verb.kind if verb.kind == "all_gather" else "average"
-        payload = self.book.bytes_of(sum(v.numel for v in verb.values))
-        entry = self._new(Op.START_AVERAGE if split else Op.AVERAGE)
-        number = self._count("average")
-        entry.travel = self.book.average(self.role, number, kind, among, to, payload, len(self.reports))
-        entry.tasks = tuple(v.id for v in verb.values)
-        entry.results = tuple(verb.values) if split else self._mixed(entry, verb)
-        return entry
-
-    def _enter_all_gather(self, verb: Verb, split: bool) -> Entry:
-        return self._enter_average(verb, split)
-
-    # ---- single messages ----------------------------------------------------------------------------------------
-
-    def _hosts(self, who: Any, verb: str) -> np.ndarray:
-        """Hosts by the name of a role, a sample, or host numbers."""
-        if who is None:
-            return self.book.members[self.role]
-        if isinstance(who, Sample):
-            return who.hosts
-        if isinstance(who, str):
-            if who not in self.book.members:
-                raise ProgramError(f"node.{verb}: no role {who!r}{nearest(who, self.book.members)}; there are "
-                                   f"{sorted(self.book.members)}")  # fmt: skip
-            return self.book.members[who]
-        return np.atleast_1d(np.asarray(who, dtype=np.int64))
-
-    def _enter_send(self, verb: Verb, split: bool) -> Entry:
-        entry = self._new(Op.SEND)
-        entry.to = self._hosts(verb.options["to"], verb.kind).tolist()
-        entry.tasks = tuple(v.id for v in verb.values)
-        entry.reliable = verb.options.get("reliable", True)
-        entry.shapes = tuple(v.shape for v in verb.values)
-        entry.results = ()
-        entry.number = self.book.bytes_of(sum(v.numel for v in verb.values))
-        entry.occurrence = self._count("send")
-        self.graph.add("sent", verb.values, payload=entry, shape=())
-        entry.mark = self.graph.next
-        return entry
-
-    def _enter_scatter(self, verb: Verb, split: bool) -> Entry:
-        (rows,) = verb.values
-        entry = self._enter_send(verb, split)
-        if rows.ndim == 0 or rows.shape[0] < len(entry.to):
-            raise ProgramError(f"node.scatter needs a row for each of {len(entry.to)} nodes, and this Value has "
-                               f"shape {rows.shape}")  # fmt: skip
-        entry.rows = True
-        entry.shapes = (rows.shape[1:],)
-        entry.number = self.book.bytes_of(rows.numel // rows.shape[0])
-        return entry
-
-    def _enter_receive(self, verb: Verb, split: bool) -> Entry:
-        entry = self._new(Op.RECEIVE)
-        frm, missing = verb.options["frm"], verb.options["missing"]
-        entry.frm = "any" if frm == "any" else self._hosts(frm, verb.kind).tolist()
-        entry.rows = verb.kind == "gather"
-        entry.timeout_s = verb.options["timeout_s"]
-        if missing is not None:
-            entry.results = (missing,)
-        if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
-            raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
-        if entry.timeout_s is not None and missing is None and len(self.members) > 1:
-            raise ProgramError("a receive with a timeout needs missing=, a Value that stands in, where the role has "
-                               "several members")  # fmt: skip
-        return entry
-
-    def _enter_gather(self, verb: Verb, split: bool) -> Entry:
-        return self._enter_receive(verb, split)
-
-
-_SPLIT = frozenset({"gossip", "exchange", "average", "all_gather"})
-
-
-def mask_over(who: Any, everyone: np.ndarray) -> np.ndarray:
-    """A mask over hosts from a sample or a mask over the role's nodes."""
-    if isinstance(who, Sample):
-        return who.mask_n & everyone
-    mask = np.zeros_like(everyone)
-    mask[everyone] = np.asarray(who, dtype=bool)
-    return mask
 
 
 def capability(algorithm: Any, book: Book) -> None:
@@ -502,6 +215,3 @@ def capability(algorithm: Any, book: Book) -> None:
             f"{type(algorithm).__name__} needs first-order nodes, and node {first} is ZO-only: "
             "give it 'oracle: fo', or choose an algorithm that takes zeroth-order estimates"
         )
-
-
-__all__ = ["FLOAT", "Entry", "Op", "Recording", "Report", "capability"]

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from simnet.book import Book
+from simnet.entries import Entry
 from simnet.exchange import Exchange
 from simnet.network.fate import Fate
 from simnet.network.ledger import Ledger
 from simnet.network.network import EdgeSet
-from simnet.recording import Entry, Recording
+from simnet.recording import Recording
 
 SHOWN_NODES, SHOWN_ROUNDS = 24, 12  # what the picture of who computed, sent and waited can show
 

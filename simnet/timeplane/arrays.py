@@ -16,11 +16,12 @@ import numpy as np
 import simpy
 
 from simnet.book import Book
+from simnet.entries import Entry, Op
 from simnet.errors import ProgramError
 from simnet.exchange import INF, Average, Exchange
-from simnet.network.fate import Fate
+from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
-from simnet.recording import Entry, Op, Recording
+from simnet.recording import Recording
 from simnet.timeplane.account import Account, Hooks, NeedsEvents, Values, settle_stale
 
 
@@ -36,7 +37,7 @@ class ArraysPlane:
         self.env = simpy.Environment()
         self.starved: str | None = None
         self._flying: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
-        self._offsets: dict[tuple[EdgeSet, int], np.ndarray] = {}
+        self._ways: dict[tuple[EdgeSet, int], tuple[np.ndarray, np.ndarray]] = {}
         self._lag = 0  # tasks up to the last exchange but one: what the value plane may run
         self._reported = 0
 
@@ -143,25 +144,20 @@ class ArraysPlane:
             return np.zeros(0)
         size = payload + self.book.network.header_bytes
         begin_P = np.maximum(start_n[edges.port_host], self.free[edges.ports])
-        if fate is None and active_E is None:
-            offset = self._offsets.get((edges, size))
-            if offset is None:
-                offset = size * edges.cumulative_E + edges.latency_E
-                self._offsets[edges, size] = offset
-            busy_P = size * edges.total_P
-            arrival: np.ndarray = begin_P[edges.port_rank_E]
-            arrival += offset
+        if fate is None:
+            way = self._ways.get((edges, size))
+            if way is None:
+                if len(self._ways) > 64:  # topologies that change at every exchange
+                    self._ways.pop(next(iter(self._ways)))
+                way = self._ways[edges, size] = schedule(edges, size, None)
+            offset_E, busy_P = way
         else:
-            sent_bytes = np.full(edges.size, float(size))
-            latency = edges.latency_E
-            if fate is not None:
-                sent_bytes += fate.again_E * -(-size // fate.packets_E)
-                latency = latency * (2 * fate.attempts_E - 1)
-            seconds = sent_bytes * edges.seconds_per_byte_E
-            if active_E is not None:
-                seconds = np.where(active_E, seconds, 0.0)
-            arrival = begin_P[edges.port_rank_E] + edges.queue_sums(seconds) + latency
-            busy_P = np.add.reduceat(seconds[edges.by_port], edges.port_starts)
+            offset_E, busy_P = schedule(edges, size, fate)
+        arrival: np.ndarray = begin_P[edges.port_rank_E]
+        arrival += offset_E
+        if active_E is not None:  # a port that sends nothing is not taken; its host's other edges are silent too
+            silent_P = ~active_E[edges.by_port[edges.port_starts]]
+            begin_P, busy_P = np.where(silent_P, self.free[edges.ports], begin_P), np.where(silent_P, 0.0, busy_P)
         self.free[edges.ports] = begin_P + busy_P
         if self.account.spans is not None and self._reported < 12:
             for q in np.flatnonzero(edges.port_host < 24).tolist():

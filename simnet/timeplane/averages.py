@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simnet.entries import Entry
 from simnet.exchange import INF
-from simnet.recording import Entry
 from simnet.timeplane.boxes import AverageBox
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Averages:
             box.up_arrival[e] = t
             self._contributed(box, t, now)
 
-        walker.hand_over(i, box.up_out[i], now, box.up_seconds, box.up_latency, arrived)
+        walker.hand_over(i, box.up_out[i], now, box.up_way, arrived)
 
     def _contributed(self, box: AverageBox, t: float, handed: float) -> None:
         """A contribution is known to be at the server at t; with the last one, the server answers."""
@@ -66,7 +66,7 @@ class Averages:
             box.down_arrival[e] = box.result[j] = t
             self._wake(box, j)
 
-        self.walker.hand_over(server, box.down_out[server], now, box.down_seconds, box.down_latency, arrived)
+        self.walker.hand_over(server, box.down_out[server], now, box.down_way, arrived)
         if box.x.to_n[server]:
             box.result[server] = now
             self._wake(box, server)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simnet.entries import Entry
 from simnet.errors import ProgramError
 from simnet.exchange import INF, Message
 from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
-from simnet.recording import Entry
-from simnet.timeplane.boxes import with_fate
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
@@ -71,7 +70,7 @@ class Mail:
             number = len(self.sent.get((i, j), ()))
             self.sent.setdefault((i, j), []).append(Message(i, j, number, INF, False, entry.shapes, content))
             self.senders.setdefault(j, set()).add(i)
-        walker.account.sent(len(recording.reports), edges, entry.number, fate)
+        walker.account.sent(walker.reports[i], edges, entry.number, fate)
         parcel = Parcel((_SENDS, i, entry.occurrence, self._count(i)), edges, entry.number, fate, now)
         self.parcels[parcel.id] = parcel
         last = {j: self.sent[i, j][-1] for j in targets}
@@ -84,7 +83,7 @@ class Mail:
                 self._log(self.parcels.pop(parcel.id))
             self._tell(j, walker.env._now)
 
-        walker.hand_over(i, walker.routes.out(edges, size)[i], now, *with_fate(edges, size, fate), arrived)
+        walker.hand_over(i, walker.routes.out(edges)[i], now, walker.routes.way(edges, size, fate), arrived)
 
     def _log(self, parcel: Parcel) -> None:
         """Enter a sending in the event log once all its arrivals are known."""

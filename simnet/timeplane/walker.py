@@ -18,12 +18,13 @@ import numpy as np
 import simpy
 
 from simnet.book import Book
+from simnet.entries import Entry, Op
 from simnet.errors import Starved
 from simnet.exchange import INF, Average, Exchange
-from simnet.recording import Entry, Op, Recording
+from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values, learn_late, settle_stale
 from simnet.timeplane.averages import Averages
-from simnet.timeplane.boxes import Box, Routes, Sending
+from simnet.timeplane.boxes import Box, Port, Routes, Way
 from simnet.timeplane.mail import Mail
 
 COMPLETION, DEADLINE = 1, 2  # priorities of SimPy events within one instant
@@ -218,10 +219,8 @@ class Walker:
 
     def _open(self, x: Exchange, masked: bool) -> Box:
         """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
-        size = x.payload_bytes + self.book.network.header_bytes
-        box = self.boxes[x.id] = Box(x, self.routes.out(x.edges, size), size, self.book)
+        box = self.boxes[x.id] = Box(x, self.routes, self.book)
         box.follow_late = self.items is not None and x.missing == "stale"
-        box.plain = box.seconds is None and not box.follow_late
         box.entered = self.account.until == INF and not masked
         if box.entered:
             active_E = None if x.active_n is None else x.active_n[x.edges.source]
@@ -241,54 +240,54 @@ class Walker:
                 x.active_n = np.ones(self.book.n, bool)
             x.active_n[i] = taking_part
             if not taking_part:
-                for e, j, *_ in box.out[i]:  # known missing from this moment
-                    self._arrived(box, j, e, now, now)
+                for _, _, messages in box.out[i]:
+                    for e, j in messages:  # known missing from this moment
+                        self._arrived(box, j, e, now, now)
                 return
         elif x.active_n is not None and not x.active_n[i]:
             return
+        if self.serial_receiver or self.spans or box.follow_late:
+
+            def arrived(e: int, j: int, t: float) -> None:
+                self._arrived(box, j, e, t, now)
+
+            self.hand_over(i, box.out[i], now, box.way, arrived)
+            return
         free, arrival, left, latest, waiting = self.free, box.arrival, box.left, box.latest, self.waiting
-        if box.plain and not self.serial_receiver and not self.spans:
-            for e, j, port, seconds, latency in box.out[i]:  # the fast path: nothing lost, nothing queues over there
-                t = free[port]
-                t = (now if now > t else t) + seconds
-                free[port] = t
-                t += latency
-                arrival[e] = t
+        offset, busy = box.way.offset, box.way.busy
+        for port, rank, messages in box.out[i]:  # the same as hand_over and _arrived, without the calls
+            begin = free[port]
+            if now > begin:
+                begin = now
+            free[port] = begin + busy[rank]
+            for e, j in messages:
+                t = arrival[e] = begin + offset[e]
                 if t > latest[j]:
                     latest[j] = t
                 k = left[j] = left[j] - 1
                 box.handed[j] = now
                 if k == 0 and waiting[j] is box:
                     self._wake(box, j)
-            return
-
-        def arrived(e: int, j: int, t: float) -> None:
-            self._arrived(box, j, e, t, now)
-
-        self.hand_over(i, box.out[i], now, box.seconds, box.latency, arrived)
 
     def hand_over(
-        self, i: int, out: list[Sending], now: float, seconds: list[float] | None, latency: list[float] | None,
-        arrived: Callable[[int, int, float], None],
-    ) -> None:  # fmt: skip
+        self, i: int, out: list[Port], now: float, way: Way, arrived: Callable[[int, int, float], None]
+    ) -> None:
         """Host i hands one message for each edge of `out` to its ports; `arrived(e, j, t)` is called as soon as the
-        arrival at host j is known. `seconds` and `latency` of each edge with retransmissions; None: as in `out`.
+        arrival at host j is known.
 
         A dropped message still takes its turn at a serial receiver: what is missing is found out there.
         """
-        for e, j, port, plain, far in out:
-            busy = plain
-            if seconds is not None and latency is not None:
-                busy, far = seconds[e], latency[e]
+        for port, rank, messages in out:
             begin = max(now, self.free[port])
-            self.free[port] = begin + busy
+            end = self.free[port] = begin + way.busy[rank]
             if self.spans:
-                self.account.span(i, "send", begin, begin + busy, self.reports[i])
-            t = begin + busy + far
-            if self.serial_receiver:
-                self.push(t - plain, self._first_bit, (arrived, e, j), plain)
-            else:
-                arrived(e, j, t)
+                self.account.span(i, "send", begin, end, self.reports[i])
+            for e, j in messages:
+                t = begin + way.offset[e]
+                if self.serial_receiver:
+                    self.push(max(now, t - way.own[e]), self._first_bit, (arrived, e, j), way.own[e])
+                else:
+                    arrived(e, j, t)
 
     def _first_bit(self, event: Light) -> None:
         """The first bit of a message is at a receiver that takes one message after another."""

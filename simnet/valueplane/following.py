@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from simnet.book import Book
+from simnet.entries import Entry
 from simnet.errors import ProgramError
 from simnet.exchange import Average, Exchange
 from simnet.graph import Task
-from simnet.recording import Entry, Recording
+from simnet.recording import Recording
 from simnet.valueplane.single import UNEQUAL, Row, Single
 
 

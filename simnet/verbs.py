@@ -1,0 +1,282 @@
+"""From what a program yields to rows of its verb table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simnet import streams
+from simnet.entries import Entry, Op
+from simnet.errors import ProgramError, nearest
+from simnet.exchange import Average, Exchange
+from simnet.graph import Value
+from simnet.node import Pending, Sample, Verb
+
+if TYPE_CHECKING:
+    from simnet.recording import Recording
+
+SPLIT = frozenset({"gossip", "exchange", "average", "all_gather"})  # what may be started and finished apart
+
+
+def enter(r: Recording, verb: Any, split: bool = False) -> Entry:
+    """Record a verb: its row of the table and the tasks of its results. `split`: it is only started."""
+    if isinstance(verb, Pending):
+        return _finish(r, verb)
+    if not isinstance(verb, Verb):
+        raise ProgramError(f"'yield' takes a verb such as node.gossip(x), not {type(verb).__name__} {verb!r}")
+    for v in verb.values:
+        if not isinstance(v, Value):
+            raise ProgramError(f"node.{verb.kind} takes Values, not {type(v).__name__}; "
+                               "start from node.initial, node.zeros or node.constant")  # fmt: skip
+    entry: Entry = _ENTER[verb.kind](r, verb, split)
+    return entry
+
+
+def _finish(r: Recording, pending: Pending) -> Entry:
+    started = pending.entry
+    if started is None:
+        raise ProgramError("a pending handle gives its result once")
+    entry = r.new(Op.FINISH if started.op == Op.START else Op.FINISH_AVERAGE)
+    entry.tasks, entry.travel, entry.active = started.tasks, started.travel, started.active
+    entry.when_task, entry.shapes = started.when_task, started.shapes
+    entry.results = _mixed(r, entry, pending.verb)
+    started.results = ()
+    pending.entry = None
+    return entry
+
+
+def _mask(r: Recording, among: Any) -> np.ndarray | None:
+    """Members taking part, by a sample or a mask over the role's nodes; None for all."""
+    if among is None:
+        return None
+    mask_n = np.zeros(r.book.n, bool)
+    hosts = r.book.members[r.role]
+    mask_n[hosts] = among.mask_n[hosts] if isinstance(among, Sample) else np.asarray(among, dtype=bool)
+    mask: np.ndarray = mask_n[r.members]
+    return mask
+
+
+def _oracle(r: Recording, verb: Verb, split: bool) -> Entry:
+    name, ticket = verb.options["name"], verb.options["batch"]
+    if name not in ("gradient", "loss", "hvp"):
+        raise ProgramError(f"the problem has no oracle {name!r}; it has gradient, loss and hvp")
+    if name in ("gradient", "hvp"):
+        variables = r.book.problem.variables()
+        for v in verb.values:
+            if v.shape != (r.book.problem.dim,):
+                raise ProgramError(f"node.{name} takes Values of shape {(r.book.problem.dim,)} "
+                                   f"({sorted(variables)}), not {v.shape}")  # fmt: skip
+    ticket = r.batch(None) if ticket is None else ticket
+    occurrence = r.count("work")
+    entry = r.new(Op.WORK)
+    r.book.check_data(r.members, name)
+    mask = _mask(r, verb.options["among"])
+    seconds = r.book.oracle_seconds(r.members, name, ticket.size if ticket else None, occurrence)
+    entry.seconds = seconds if mask is None else np.where(mask, seconds, 0.0)
+    shape = () if name == "loss" else verb.values[-1].shape
+    entry.tasks = tuple(v.id for v in verb.values)
+    payload = (name, ticket, mask, streams.key(r.book.seed, "direction", r.role, occurrence))
+    entry.results = (r.graph.add("oracle", verb.values, payload=payload, shape=shape),)
+    return entry
+
+
+def _work(r: Recording, verb: Verb, split: bool) -> Entry:
+    entry = r.new(Op.WORK)
+    entry.seconds = r.book.work_seconds(r.members, verb.options["flop"], r.count("work"))
+    return entry
+
+
+def _wait(r: Recording, verb: Verb, split: bool) -> Entry:
+    seconds = float(verb.options["seconds"])
+    if not seconds >= 0:
+        raise ProgramError(f"node.wait takes seconds of at least 0, not {seconds}")
+    entry = r.new(Op.WAIT)
+    entry.seconds = np.full(len(r.members), seconds)
+    return entry
+
+
+def _read(r: Recording, verb: Verb, split: bool) -> Entry:
+    (value,) = verb.values
+    if value.numel != 1:
+        raise ProgramError(f"node.read gives one number, and this Value has shape {value.shape}")
+    entry = r.new(Op.READ)
+    r.graph.add("read", (value,), payload=entry, shape=())
+    entry.mark = r.graph.next
+    return entry
+
+
+def _gossip(r: Recording, verb: Verb, split: bool) -> Entry:
+    return _exchange(r, verb, split)
+
+
+def _exchange(r: Recording, verb: Verb, split: bool) -> Entry:
+    if not verb.values:
+        raise ProgramError(f"node.{verb.kind} needs at least one Value to send")
+    kind = "gossip" if verb.kind == "gossip" else "rows"
+    k = r.count(("channel", verb.place))
+    entry = r.new(Op.START if split else Op.EXCHANGE)
+    round = len(r.reports)
+    payload = _payload(r, verb)
+    entry.travel = r.book.exchange(r.role, verb.place, k, verb.options, payload, kind, round)
+    entry.tasks = tuple(v.id for v in verb.values)
+    entry.shapes = tuple(v.shape[-1:] for v in verb.values)
+    if isinstance(verb.options["when"], Value):
+        entry.when_task = verb.options["when"].id
+        entry.results = (verb.options["when"], *verb.values)
+    if entry.travel.active_n is not None:
+        entry.active = entry.travel.active_n[r.members].tolist()
+    if not split:
+        entry.results = _mixed(r, entry, verb)
+    else:
+        entry.results = tuple(verb.values) + entry.results
+    return entry
+
+
+def _payload(r: Recording, verb: Verb) -> int:
+    """Bytes of one message: a (d,) Value whole, of a Value with one row per out-neighbour one row."""
+    numbers = 0
+    for v in verb.values:
+        rows = verb.kind == "exchange" and v.ndim == 2
+        numbers += v.shape[1] if rows else v.numel
+    return r.book.bytes_of(numbers)
+
+
+def _mixed(r: Recording, entry: Entry, verb: Verb) -> tuple[Value, ...]:
+    """The results of an exchange or average, one per operand."""
+    if isinstance(entry.travel, Average):
+        kind, travel = entry.travel.kind, entry.travel
+        rows = (len(r.book.members[r.role]),) if kind == "all_gather" else ()
+        return tuple(
+            r.graph.add(kind, (v,), payload=(travel, i), shape=(*rows, *v.shape))
+            for i, v in enumerate(verb.values)
+        )
+    exchange: Exchange = entry.travel
+    when, missing = verb.options["when"], verb.options["missing"]
+    extra = tuple(v for v in (when, missing) if isinstance(v, Value))
+    names = tuple(n for n, v in (("when", when), ("missing", missing)) if isinstance(v, Value))
+    if exchange.kind == "gossip":
+        return tuple(
+            r.graph.add("mix", (v, *extra), payload=(exchange, i, names), shape=v.shape)
+            for i, v in enumerate(verb.values)
+        )
+    degrees = np.diff(exchange.edges.in_ptr)[r.members]
+    widest = int(degrees.max(initial=0))
+    return tuple(
+        r.graph.add("rows", (v, *extra), payload=(exchange, i, names), shape=(widest, *v.shape[-1:]))
+        for i, v in enumerate(verb.values)
+    )
+
+
+def _average(r: Recording, verb: Verb, split: bool) -> Entry:
+    n, hosts = r.book.n, r.book.members[r.role]
+    everyone = np.zeros(n, bool)
+    everyone[hosts] = True
+    among_option, to_option = verb.options.get("among"), verb.options.get("to", "all")
+    among = everyone if among_option is None else mask_over(among_option, everyone)
+    to = {"all": everyone, "among": among}.get(to_option) if isinstance(to_option, str) else None
+    if to is None:
+        to = mask_over(to_option, everyone)
+    if not among.any():
+        raise ProgramError("node.average needs at least one node in 'among'")
+    kind = verb.kind if verb.kind == "all_gather" else "average"
+    payload = r.book.bytes_of(sum(v.numel for v in verb.values))
+    entry = r.new(Op.START_AVERAGE if split else Op.AVERAGE)
+    number = r.count("average")
+    entry.travel = r.book.average(r.role, number, kind, among, to, payload, len(r.reports))
+    entry.tasks = tuple(v.id for v in verb.values)
+    entry.results = tuple(verb.values) if split else _mixed(r, entry, verb)
+    return entry
+
+
+def _all_gather(r: Recording, verb: Verb, split: bool) -> Entry:
+    return _average(r, verb, split)
+
+
+# ---- single messages ----------------------------------------------------------------------------------------
+
+
+def _hosts(r: Recording, who: Any, verb: str) -> np.ndarray:
+    """Hosts by the name of a role, a sample, or host numbers."""
+    if who is None:
+        return r.book.members[r.role]
+    if isinstance(who, Sample):
+        return who.hosts
+    if isinstance(who, str):
+        if who not in r.book.members:
+            raise ProgramError(f"node.{verb}: no role {who!r}{nearest(who, r.book.members)}; there are "
+                               f"{sorted(r.book.members)}")  # fmt: skip
+        return r.book.members[who]
+    return np.atleast_1d(np.asarray(who, dtype=np.int64))
+
+
+def _send(r: Recording, verb: Verb, split: bool) -> Entry:
+    entry = r.new(Op.SEND)
+    entry.to = _hosts(r, verb.options["to"], verb.kind).tolist()
+    entry.tasks = tuple(v.id for v in verb.values)
+    entry.reliable = verb.options.get("reliable", True)
+    entry.shapes = tuple(v.shape for v in verb.values)
+    entry.results = ()
+    entry.number = r.book.bytes_of(sum(v.numel for v in verb.values))
+    entry.occurrence = r.count("send")
+    r.graph.add("sent", verb.values, payload=entry, shape=())
+    entry.mark = r.graph.next
+    return entry
+
+
+def _scatter(r: Recording, verb: Verb, split: bool) -> Entry:
+    (rows,) = verb.values
+    entry = _send(r, verb, split)
+    if rows.ndim == 0 or rows.shape[0] < len(entry.to):
+        raise ProgramError(f"node.scatter needs a row for each of {len(entry.to)} nodes, and this Value has "
+                           f"shape {rows.shape}")  # fmt: skip
+    entry.rows = True
+    entry.shapes = (rows.shape[1:],)
+    entry.number = r.book.bytes_of(rows.numel // rows.shape[0])
+    return entry
+
+
+def _receive(r: Recording, verb: Verb, split: bool) -> Entry:
+    entry = r.new(Op.RECEIVE)
+    frm, missing = verb.options["frm"], verb.options["missing"]
+    entry.frm = "any" if frm == "any" else _hosts(r, frm, verb.kind).tolist()
+    entry.rows = verb.kind == "gather"
+    entry.timeout_s = verb.options["timeout_s"]
+    if missing is not None:
+        entry.results = (missing,)
+    if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
+        raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
+    if entry.timeout_s is not None and missing is None and len(r.members) > 1:
+        raise ProgramError("a receive with a timeout needs missing=, a Value that stands in, where the role has "
+                           "several members")  # fmt: skip
+    return entry
+
+
+def _gather(r: Recording, verb: Verb, split: bool) -> Entry:
+    return _receive(r, verb, split)
+
+
+def mask_over(who: Any, everyone: np.ndarray) -> np.ndarray:
+    """A mask over hosts from a sample or a mask over the role's nodes."""
+    if isinstance(who, Sample):
+        return who.mask_n & everyone
+    mask = np.zeros_like(everyone)
+    mask[everyone] = np.asarray(who, dtype=bool)
+    return mask
+
+
+_ENTER: dict[str, Callable[[Recording, Verb, bool], Entry]] = {
+    "oracle": _oracle,
+    "work": _work,
+    "wait": _wait,
+    "read": _read,
+    "gossip": _gossip,
+    "exchange": _exchange,
+    "average": _average,
+    "all_gather": _all_gather,
+    "send": _send,
+    "scatter": _scatter,
+    "receive": _receive,
+    "gather": _gather,
+}
