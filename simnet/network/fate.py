@@ -67,6 +67,20 @@ def binomial(m_E: np.ndarray, p_E: np.ndarray, keys_E: np.ndarray, draw: int) ->
     return total
 
 
+def schedule(edges: EdgeSet, size: int, fate: Fate | None) -> tuple[np.ndarray, np.ndarray]:
+    """When a host hands one message of `size` bytes (headers included) to each of its edges in `edges`: how long after
+    its port begins each message arrives (E,), and how long each port in use is busy (P,), retransmissions included.
+
+    Every tier takes its times from here, so that ties fall alike in all of them.
+    """
+    if fate is None:
+        queue_E = size * edges.cumulative_E
+        return queue_E + edges.latency_E, edges.last_in_port(queue_E)
+    sent_bytes_E = size + fate.again_E * -(-size // np.maximum(fate.packets_E, 1))
+    queue_E = edges.queue_sums(sent_bytes_E * edges.seconds_per_byte_E)
+    return queue_E + edges.latency_E * (2 * fate.attempts_E - 1), edges.last_in_port(queue_E)
+
+
 class Fates:
     """Draws the fates of messages for one run."""
 

@@ -56,8 +56,8 @@ class EdgeSet:
         port_rank = np.empty(self.size, np.int64)
         port_rank[by_port] = np.repeat(np.arange(len(ports)), np.diff(np.append(starts, self.size)))
         self.port_rank_E = port_rank
+        self._groups = self._group_ports()
         self.cumulative_E = self.queue_sums(self.seconds_per_byte_E)  # seconds per byte up to and with this message
-        self.total_P = np.add.reduceat(self.seconds_per_byte_E[by_port], starts) if self.size else np.zeros(0)
         self._out: list[list[int]] | None = None
         self._reverse: np.ndarray | None = None
 
@@ -95,18 +95,26 @@ class EdgeSet:
         return latest
 
     def queue_sums(self, per_edge: np.ndarray) -> np.ndarray:
-        """For each edge, the sum of `per_edge` over the messages up to and with its own in its sender's queue."""
-        if not self.size:
-            return np.zeros(0)
-        ordered = per_edge[self.by_port]
-        sums = np.cumsum(ordered)
-        before = np.repeat(sums[self.port_starts] - ordered[self.port_starts], self._port_sizes())
-        out = np.empty_like(sums)
-        out[self.by_port] = sums - before
+        """For each edge, the sum of `per_edge` over the messages up to and with its own in its sender's queue.
+
+        Each queue is summed on its own and in its order, so no other queue shows in the last bit of a time.
+        """
+        out = np.empty(self.size)
+        for edges in self._groups:
+            out[edges] = np.cumsum(per_edge[edges], axis=1)
         return out
 
-    def _port_sizes(self) -> np.ndarray:
-        return np.diff(np.append(self.port_starts, self.size))
+    def last_in_port(self, queue_E: np.ndarray) -> np.ndarray:
+        """Of a sum over each queue, its value at the queue's last message, by port in use."""
+        last: np.ndarray = queue_E[self.by_port[np.append(self.port_starts[1:], self.size) - 1]] if self.size else queue_E
+        return last
+
+    def _group_ports(self) -> list[np.ndarray]:
+        """The queues by their length m: for each length, the edges of those queues, shape (queues, m)."""
+        lengths = np.diff(np.append(self.port_starts, self.size))
+        return [
+            self.by_port[self.port_starts[lengths == m][:, None] + np.arange(m)] for m in np.unique(lengths).tolist()
+        ]
 
     @property
     def out_edges(self) -> list[list[int]]:
