@@ -44,8 +44,10 @@ def check(target: str, params: Mapping[str, Any] | None = None) -> list[Finding]
 
 def check_class(kind: Any, params: Mapping[str, Any] | None = None) -> list[Finding]:
     """As `check`, for a class."""
-    findings = [_finding(name, test, kind) for name, test in _OF_THE_CLASS]
-    if not all(found.ok for found in findings if found.name != _DOCUMENTED):
+    findings = [_finding("is a frozen dataclass", _is_frozen, kind)]
+    if isinstance(kind, type):
+        findings.append(_finding("says in a docstring what it does", _is_documented, kind))
+    if not findings[0].ok:
         return findings
     try:
         subject = Subject(kind, _made(kind, params or {}))
@@ -71,7 +73,9 @@ def _made(kind: type[Algorithm], params: Mapping[str, Any]) -> Algorithm:
     try:
         made: Algorithm = registry.call(kind, {}, params, "")
     except InputError as error:
-        raise Failed(str(error), "give the field a default, or a value: simnet check FILE:NAME --set eta=0.1") from error
+        raise Failed(
+            str(error), "give the field a default, or a value: simnet check FILE:NAME --set eta=0.1"
+        ) from error
     return made
 
 
@@ -83,14 +87,18 @@ def _is_frozen(kind: Any) -> str:
         raise Failed(f"{kind!r} is no algorithm", "write 'class Mine(Algorithm)', with Algorithm of simnet.algorithm")
     parameters = getattr(kind, "__dataclass_params__", None)
     if parameters is None or "__dataclass_params__" not in vars(kind) or not parameters.frozen:
-        raise Failed(f"{_head(kind)}\nits hyper-parameters could change during a run", "put '@dataclass(frozen=True)' above it")
+        raise Failed(
+            f"{_head(kind)}\nits hyper-parameters could change during a run", "put '@dataclass(frozen=True)' above it"
+        )
     return ""
 
 
 def _is_documented(kind: Any) -> str:
     text = vars(kind).get("__doc__") or ""
     if not text.strip() or text.startswith(f"{kind.__name__}("):  # what @dataclass writes by itself
-        cure = "say the update in mathematics, what it sends each round, what stands in for a lost message, and the paper"
+        cure = (
+            "say the update in mathematics, what it sends each round, what stands in for a lost message, and the paper"
+        )
         raise Failed(f"{_head(kind)}\nit has no docstring", cure)
     return ""
 
@@ -100,13 +108,6 @@ def _head(kind: type) -> str:
     lines, first = inspect.getsourcelines(kind)
     offset = next((i for i, line in enumerate(lines) if line.lstrip().startswith("class ")), 0)
     return str(Place(inspect.getsourcefile(kind) or "", first + offset))
-
-
-_DOCUMENTED = "says in a docstring what it does"
-_OF_THE_CLASS: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    ("is a frozen dataclass", _is_frozen),
-    (_DOCUMENTED, _is_documented),
-)
 
 
 __all__ = ["Finding", "check", "check_class"]

@@ -152,7 +152,9 @@ def check(
     target: Annotated[str, typer.Argument(metavar="FILE:NAME", help="file.py:Name, module:Name or a shipped name.")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A hyper-parameter that has no default; may be repeated."),
+        typer.Option(
+            "--set", "-s", metavar="KEY=VALUE", help="A hyper-parameter that has no default; may be repeated."
+        ),
     ] = None,
 ) -> None:
     """Check an algorithm against the contract that every algorithm must meet."""

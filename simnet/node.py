@@ -33,8 +33,8 @@ class Verb:
         return f"node.{self.kind}(...)"
 
     def _forgotten(self, *_: Any) -> Any:
-        raise ProgramError(f"the result of node.{self.kind}(...) is used before it is there: "
-                           f"write 'yield node.{self.kind}(...)'")  # fmt: skip
+        name = self.options.get("name", self.kind)  # an oracle by its own name: node.gradient
+        raise ProgramError(f"the result of node.{name}(...) is used before it is there: write 'yield node.{name}(...)'")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _forgotten
     __neg__ = __matmul__ = __getitem__ = __bool__ = __iter__ = _forgotten
@@ -182,9 +182,7 @@ class Node:
         channel: str | None = None,
     ) -> Verb:
         """Each v is (d,) or one row per out-neighbour (out, d); returns one row per in-neighbour (in, d)."""
-        return Verb(
-            "exchange", v, channel or _place(), over=over, missing=missing, deadline_s=deadline_s, when=when
-        )
+        return Verb("exchange", v, channel or _place(), over=over, missing=missing, deadline_s=deadline_s, when=when)
 
     def average(self, *v: Value, among: Any = None, to: Any = "all") -> Verb:
         """The mean over `among`, delivered to `to` ("all", "among" or a sample); others keep their own."""

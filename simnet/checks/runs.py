@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from simnet.algorithm import Algorithm
-from simnet.checks.subject import LINK, NODES, ROUNDS, Failed, NotApplicable, Subject, cure_of
-from simnet.checks.watched import Place, Watched, random_calls
-from simnet.errors import CapabilityError
+from simnet.checks.subject import KEEP_LOCAL, LINK, NODES, ROUNDS, Failed, NotApplicable, Subject, cure_of
+from simnet.checks.watched import Place, random_calls, watch
+from simnet.errors import CapabilityError, Outcome
 from simnet.record import Record
 from simnet.session import run
 
@@ -19,35 +18,47 @@ ONES_WITHIN, MEAN_WITHIN, VALUES_WITHIN = 1e-12, 1e-10, 1e-12
 ACROSS_TIERS = 1e-9  # clocks: max-plus steps and events add the same durations in another order
 
 
-def plain_run(subject: Subject) -> str:
-    watched = Watched(subject.algorithm)
+def _plain_run(subject: Subject) -> str:
+    watched = watch(subject.algorithm)
     record = subject.run(algorithm=watched)
     subject.log = watched.log
     forgotten = watched.log.forgotten()
     if forgotten:
-        lines = "\n".join(f"{place}\nnode.{name}(...) is made and never yielded: nothing happens" for name, place in forgotten)
+        lines = "\n".join(
+            f"{place}\nnode.{name}(...) is made and never yielded: nothing happens" for name, place in forgotten
+        )
         raise Failed(lines, "write 'yield node....(...)', or 'node.start(...)' and yield the handle later")
     _finite(record, "on a plain quadratic", "try a smaller default step size")
     return ""
 
 
 def _finite(record: Record, when: str, cure: str) -> None:
+    if record.ended is not Outcome.FINISHED:
+        said = record.outcome.partition(";")[0]
+        raise Failed(f"{when}, it {said}", cure if record.ended is Outcome.DIVERGED else record.ended.advice)
     if not all(np.isfinite(value).all() for value in record.final.values()):
-        raise Failed(f"{when}, a reported value is no longer finite: {record.outcome}", cure)
-    if record.outcome != "finished":
-        raise Failed(f"{when}, the run ended badly: {record.outcome}", record.ended.advice)
+        raise Failed(f"{when}, a reported value is no longer finite", cure)
 
 
 def _reports(subject: Subject) -> str:
     record = subject.run()
     made = record.rounds.get("round", np.zeros(0)).tolist()
     if made != list(range(1, ROUNDS + 1)):
-        raise Failed(f"{len(made)} reports in {ROUNDS} rounds", "end every turn of 'for t in node.rounds()' with node.report(x=x)")
+        raise Failed(
+            f"{len(made)} reports in {ROUNDS} rounds",
+            "end every turn of 'for t in node.rounds()' with node.report(x=x)",
+        )
     if "x" not in record.final:
-        raise Failed(f"it reports {', '.join(record.final) or 'nothing'} and no x", "write node.report(x=x): the metrics are taken on x")
+        raise Failed(
+            f"it reports {', '.join(record.final) or 'nothing'} and no x",
+            "write node.report(x=x): the metrics are taken on x",
+        )
     shape, hosts = record.final["x"].shape, int((record.nodes["reports"] > 0).sum())
     if shape != (hosts, 3):
-        raise Failed(f"x of {hosts} nodes with 3 parameters each has shape {shape}", "report the iterate itself, of shape (d,) at one node")
+        raise Failed(
+            f"x of {hosts} nodes with 3 parameters each has shape {shape}",
+            "report the iterate itself, of shape (d,) at one node",
+        )
     return ""
 
 
@@ -58,7 +69,8 @@ def _ones(subject: Subject) -> str:
         off = np.abs(record.final["x"] - 1.0)
         if off.max(initial=0.0) > ONES_WITHIN:
             i, j = np.unravel_index(int(off.argmax()), off.shape)
-            seen = f"{when}, x[{j}] of the {_th(int(i))} node is {record.final['x'][i, j]:.6g} after {ROUNDS} rounds, and not 1"
+            value = float(record.final["x"][i, j])
+            seen = f"{when}, x[{j}] of the {_th(int(i))} node is {value:.6g} after {ROUNDS} rounds, and not 1"
             raise Failed("\n".join([seen, *subject.talk()]), _ones_cure(subject, when))
     return ""
 
@@ -76,15 +88,19 @@ def _mean(subject: Subject) -> str:
     if not subject.algorithm.keeps_mean:
         raise NotApplicable("keeps_mean is False: it does not promise this")
     for when, network in subject.policies("retry", "symmetric"):
-        watched = Watched(subject.algorithm, numbered=True)
+        watched = watch(subject.algorithm, numbered=True)
         record = subject.run(problem=subject.flat(), network=network, algorithm=watched)
         first, last = _first_mean(record), record.final["x"].mean(0)
         if not np.allclose(last, first, rtol=MEAN_WITHIN, atol=0):
             worst = float(last[np.argmax(np.abs(last - first))])
-            seen = f"{when}, the mean of the x_i went from {first:g} to {worst:.6g} in {ROUNDS} rounds, with all gradients zero"
-            cure = "combine with doubly stochastic weights, or say 'keeps_mean: ClassVar[bool] = False' if that is the method"
-            raise Failed("\n".join([seen, *subject.talk()]), cure)
+            seen = f"{when}, the mean of the x_i went from {first:g} to {worst:.6g} with all gradients zero"
+            raise Failed("\n".join([seen, *subject.talk()]), _MEAN_CURE)
     return ""
+
+
+_MEAN_CURE = (
+    "combine with doubly stochastic weights, or say 'keeps_mean: ClassVar[bool] = False' where the method is such"
+)
 
 
 def _first_mean(record: Record) -> float:
@@ -155,11 +171,13 @@ def _deterministic(subject: Subject) -> str:
                      "draw with node.random(purpose, shape), node.coin(p) or node.sample(role, k)")  # fmt: skip
     if repr(vars(subject.algorithm)) != repr(fields):
         changed = [name for name, value in vars(subject.algorithm).items() if repr(value) != repr(fields.get(name))]
-        raise Failed(f"a run changed the field {', '.join(changed)} of the algorithm",
-                     "the instance serves every node and every run: keep what changes in local variables of the program")  # fmt: skip
+        raise Failed(f"a run changed the field {', '.join(changed)} of the algorithm", KEEP_LOCAL)
     same = all(np.array_equal(one.final[name], other.final[name]) for name in one.final)
     if one.summary["log_hash"] != other.summary["log_hash"] or not same:
-        raise Failed("two runs of one scenario and seed differ", "every draw must come from the node: node.random, node.coin, node.sample")
+        raise Failed(
+            "two runs of one scenario and seed differ",
+            "every draw must come from the node: node.random, node.coin, node.sample",
+        )
     return ""
 
 
@@ -188,18 +206,21 @@ def _one_lost(subject: Subject) -> str:
 
 def _bytes(subject: Subject) -> str:
     algorithm = subject.algorithm
-    if type(algorithm).numbers_sent is Algorithm.numbers_sent:
+    if algorithm.numbers_sent(3, NODES, 2 * NODES) is None:
         raise NotApplicable("it declares no formula: give it a method numbers_sent(self, dim, nodes, edges)")
     for nodes, dim in ((NODES, 3), (5, 7)):
         scenario = subject.scenario(nodes)
         edges = scenario["network"]["graph"].number_of_edges() * (1 if subject.directed else 2)
         problem = {"name": "Quadratic", "dim": dim}
-        bits = [subject.run(nodes, rounds=rounds, problem=problem).summary["nominal_bits"] for rounds in (ROUNDS, 2 * ROUNDS)]
+        bits = [
+            subject.run(nodes, rounds=rounds, problem=problem).summary["nominal_bits"]
+            for rounds in (ROUNDS, 2 * ROUNDS)
+        ]
         sent, said = (bits[1] - bits[0]) / 32 / ROUNDS, algorithm.numbers_sent(dim, nodes, edges)
         if sent != said:
             lines = [str(Place(subject.file, type(algorithm).numbers_sent.__code__.co_firstlineno)), *subject.talk()]
             where = f"with {nodes} nodes, {edges} edges and d = {dim}"
-            raise Failed("\n".join([f"{where}, a round sends {sent:g} numbers, and numbers_sent says {said:g}", *lines]),
+            raise Failed("\n".join([f"{where}, a round sends {sent:g} numbers, and numbers_sent says {said}", *lines]),
                          "count every Value of every message once at its sender")  # fmt: skip
     return ""
 
@@ -222,7 +243,10 @@ def _zeroth_order(subject: Subject) -> str:
             return "refused, with the node's name"
         raise Failed(str(error), cure_of(error)) from error
     if subject.algorithm.first_order:
-        raise Failed("first_order is True, and ZO-only nodes are not refused", "only data roles are looked at: list them in 'data_roles'")
+        raise Failed(
+            "first_order is True, and ZO-only nodes are not refused",
+            "only data roles are looked at: list them in 'data_roles'",
+        )
     _finite(record, "with ZO nodes", "a zeroth-order estimate is noisy; try a smaller default step size")
     return ""
 
@@ -231,9 +255,12 @@ def _th(i: int) -> str:
     return {0: "first", 1: "second", 2: "third"}.get(i, f"{i + 1}th")
 
 
-CHECKS: tuple[tuple[str, Callable[[Subject], str]], ...] = (
+GATES: tuple[tuple[str, Callable[[Subject], str]], ...] = (
+    ("runs, and yields every verb that it makes", _plain_run),
     ("reports x at the end of every round", _reports),
     ("same seed, same run; the instance stays as it is", _deterministic),
+)
+CHECKS: tuple[tuple[str, Callable[[Subject], str]], ...] = (
     ("all ones stay all ones when gradients are zero, under every policy", _ones),
     ("the mean is kept when gradients are zero, without loss and under retry and symmetric", _mean),
     ("group run = node run, also where n = d", _node_run),

@@ -1,4 +1,4 @@
-"""An algorithm under check, the small scenarios it is put into, and how a check fails. Legend: n nodes, d parameters."""
+"""An algorithm under check, the small scenarios it is put into, and how a check fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import networkx as nx
 import numpy as np
 
 from simnet.algorithm import Algorithm
-from simnet.checks.watched import Log, Watched, line_of
-from simnet.errors import CapabilityError, ProgramError, SimnetError
+from simnet.checks.watched import Log, Place, Watched, line_of
+from simnet.errors import CapabilityError, InputError, ProgramError, SimnetError
 from simnet.lazy import torch
 from simnet.problem import Problem
 from simnet.record import Record
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NODES, ROUNDS = 6, 6
 LINK = {"bandwidth": "1 Mbit/s", "latency": "3 ms"}
 LOSS = 0.3
+KEEP_LOCAL = "the instance serves every node and every run: keep what changes in local variables of the program"
 # What a user's program can plausibly raise; an error of another class is the kernel's and keeps its traceback.
 PROGRAM_ERRORS = (
     SimnetError, TypeError, ValueError, AttributeError, NameError, LookupError, ArithmeticError, RuntimeError,
@@ -45,7 +46,7 @@ class Failed(Exception):
 class Flat(Problem):
     """f_i = 0 everywhere, from a first point of all ones: without gradients only communication can move x."""
 
-    closed_forms: ClassVar[bool] = False
+    closed_forms: ClassVar[bool] = True
 
     def __init__(self, nodes: int, dim: int) -> None:
         self.nodes, self.dim = nodes, dim
@@ -65,6 +66,15 @@ class Flat(Problem):
 
     def data_loss(self, x_D: Tensor, *data: Tensor) -> Tensor:
         return (x_D * data[0]).sum()
+
+    def closed_losses(self, x_SD: Tensor, *data: Tensor) -> Tensor:
+        return (x_SD * data[0]).sum(1)
+
+    def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
+        out.zero_()
+
+    def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
+        out.zero_()
 
     def objectives(self, x_KD: Tensor) -> Tensor:
         return torch.zeros(len(x_KD), dtype=x_KD.dtype, device=x_KD.device)
@@ -87,13 +97,10 @@ class Subject:
 
     def scenario(self, n: int = NODES, **sections: Any) -> dict[str, Any]:
         """A small scenario on an irregular graph, so that equal degrees hide nothing; sections replace its own."""
-        graph: nx.Graph = nx.empty_graph(n) if n == 1 else nx.cycle_graph(n)
-        chords = [(0, n // 2)] if n > 3 else []
-        if self.directed:
-            graph = nx.DiGraph(graph)
-            graph.remove_edges_from([(b, a) for a, b in nx.cycle_graph(n).edges] if n > 2 else [])
-            chords = [(0, 2), (1, n - 1)] if n > 3 else []
-        graph.add_edges_from(chords)
+        kind = nx.DiGraph if self.directed else nx.Graph
+        graph = nx.cycle_graph(n, create_using=kind) if n > 1 else nx.empty_graph(1, create_using=kind)
+        if n > 3:
+            graph.add_edges_from([(0, 2), (1, n - 1)] if self.directed else [(0, n // 2)])
         made: dict[str, Any] = {
             "network": {"graph": graph, "link": LINK},
             "problem": {"name": "Quadratic", "dim": 3},
@@ -118,13 +125,23 @@ class Subject:
     def run(self, n: int = NODES, **sections: Any) -> Record:
         """One run; an error that the program causes fails the check, with the program's line."""
         watched = sections.get("algorithm")
+        log = watched.log if isinstance(watched, Watched) else None
         try:
             return run(self.scenario(n, **sections))
         except PROGRAM_ERRORS as error:
-            at = line_of(error, self.file)
-            if at is None and isinstance(error, ProgramError) and isinstance(watched, Watched):
-                at = watched.log.at
-            raise Failed(f"{at}\n{words(error)}" if at else words(error), cure_of(error)) from error
+            at = [line_of(error, self.file)]
+            if isinstance(error, ProgramError) and log is not None:
+                if "before it is there" in str(error):
+                    at = [place for _, place in log.forgotten()][-1:]
+                elif at == [None]:
+                    at = [log.at or Place(self.file, self._first_line())]
+            elif isinstance(error, InputError) and log is not None and at == [None]:
+                at = [log.reported]
+            lines = [str(place) for place in at if place is not None]
+            raise Failed("\n".join([*lines, words(error)]), cure_of(error)) from error
+
+    def _first_line(self) -> int:
+        return next(iter(self.algorithm.programs().values())).__code__.co_firstlineno
 
     def flat(self, dim: int = 3) -> Flat:
         """The problem without gradients, over the hosts that hold data."""
@@ -136,6 +153,8 @@ class Subject:
         """(words, network section): without loss, then under each of the policies with heavy loss."""
         yield "without loss", {"policy": "retry"}
         for name in names:
+            if name == "symmetric" and self.directed:
+                continue  # there is no other direction to lose
             section = {"policy": name, "loss_unit": "message", "link": {**LINK, "loss": LOSS}}
             yield f"with {LOSS:.0%} loss under 'policy: {name}'", section
 
@@ -153,11 +172,11 @@ def words(error: BaseException) -> str:
 
 def cure_of(error: BaseException) -> str:
     if isinstance(error, dataclasses.FrozenInstanceError):
-        return "the instance serves every node and every run: keep what changes in local variables of the program"
+        return KEEP_LOCAL
     if isinstance(error, CapabilityError):
         return "say 'first_order: ClassVar[bool] = True', so that a ZO-only node is refused before the run"
     if isinstance(error, ProgramError) and "has no truth" in str(error):
         return "every node shares this one program, and a Value differs from node to node: branch with torch.where"
     if isinstance(error, SimnetError):
-        return "the message says what would do"
+        return ""  # the message says it
     return "the program must run with Values, which know only their shape: see 'How to add an algorithm' in README.md"

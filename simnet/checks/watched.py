@@ -45,13 +45,16 @@ class Log:
     verbs: dict[int, tuple[Verb, str, Place]] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     at: Place | None = None
+    reported: Place | None = None  # the last report
 
     def made(self, verb: Verb, name: str, frame: FrameType) -> None:
         self.verbs[id(verb)] = verb, name, Place(frame.f_code.co_filename, frame.f_lineno)
 
     def forgotten(self) -> list[tuple[str, Place]]:
         """Verbs that were made and never given to `yield` or `node.start`, each line once."""
-        return list(dict.fromkeys((name, place) for key, (_, name, place) in self.verbs.items() if key not in self.used))
+        return list(
+            dict.fromkeys((name, place) for key, (_, name, place) in self.verbs.items() if key not in self.used)
+        )
 
     def lines(self, *names: str) -> list[Place]:
         """Where the program makes verbs of these names, in the order of the file."""
@@ -117,6 +120,11 @@ class _Noting(Node):
         numbered: Value = self.zeros(first.shape) + (self.index + 1.0)
         return numbered
 
+    def report(self, **values: Any) -> None:
+        frame = sys._getframe(1)
+        self._watched.log.reported = Place(frame.f_code.co_filename, frame.f_lineno)
+        super().report(**values)
+
     def start(self, verb: Verb) -> Pending:
         self._watched.log.used.add(id(verb))
         return super().start(verb)
@@ -138,6 +146,12 @@ def _noting(name: str) -> Callable[..., Verb]:
 
 for _name in VERBS:
     setattr(_Noting, _name, _noting(_name))
+
+
+def watch(algorithm: Algorithm, numbered: bool = False) -> Watched:
+    """The algorithm under observation, under its own name."""
+    named: type[Watched] = type(type(algorithm).__name__, (Watched,), {})
+    return named(algorithm, numbered)
 
 
 def line_of(error: BaseException, file: str) -> Place | None:

@@ -13,6 +13,7 @@ from simnet.scenario import Scenario
 from simnet.units import human
 from simnet.valueplane.batched import Batched
 from simnet.valueplane.following import Following
+from simnet.valueplane.scattered import Scattered
 from simnet.valueplane.single import OneByOne
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def _free_memory() -> int:
 
 def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: torch.dtype, kind: str) -> Any:
     """The executor of a run: `lockstep` by whole tasks, `items` node by node."""
+    execution = scenario.execution
     if kind == "items":
-        return Following(book, device, dtype)
-    if scenario.execution.executor == "one_by_one":
+        batched = execution.executor == "batched" and not execution.node_run and execution.tier != "processes"
+        return Scattered(book, device, dtype) if batched else Following(book, device, dtype)
+    if execution.executor == "one_by_one":
         return OneByOne(book, device, dtype)
-    return Batched(book, device, dtype, scenario.execution.chunk_rows)
+    return Batched(book, device, dtype, execution.chunk_rows)

@@ -34,6 +34,24 @@ class Following(Single):
         self._means: dict[tuple[Average, int], Row] = {}
         self._reported: dict[tuple[int, int, int], dict[str, Any]] = {}
 
+    # ---- on rows: one at a time here, many at once in `Scattered` ---------------------------------------------------
+
+    def stack(self, rows: list[Row]) -> Row:
+        """Rows as one Value with a row each."""
+        return torch.stack(rows)
+
+    def mean(self, rows: list[Row]) -> Row:
+        """The mean of rows."""
+        return torch.stack(rows).mean(0)
+
+    def blank(self, shape: tuple[int, ...]) -> Row:
+        """A row of zeros."""
+        return torch.zeros(shape, device=self.device, dtype=self.dtype)
+
+    def number(self, row: Row) -> float:
+        """The number that a row of one element holds, now."""
+        return float(row)
+
     # ---- one node's tasks -------------------------------------------------------------------------------------------
 
     def run_to(self, recording: Recording, m: int, mark: int) -> dict[int, Any]:
@@ -56,7 +74,7 @@ class Following(Single):
 
     def _run(self, task: Task, args: list[Any], recording: Recording, m: int, host: int) -> Any:
         if task.kind == "received":
-            return self._bound.pop((recording.index_, m, _binding(task))).with_stand_in(args)
+            return self._gathered(self._bound.pop((recording.index_, m, _binding(task))), args)
         if task.kind in ("mix", "rows", "average", "all_gather"):
             return self._bound.pop((recording.index_, m, _binding(task)))
         if task.kind == "sent":
@@ -89,7 +107,7 @@ class Following(Single):
         """Whether `when=`, a Value, is true at this node."""
         values = self.run_to(recording, m, entry.mark)
         assert entry.when_task is not None
-        return bool(values[entry.when_task])
+        return bool(self.number(values[entry.when_task]))
 
     def finished(
         self, recording: Recording, m: int, entry: Entry, host: int, got: list[tuple[bool, float]], now: float
@@ -143,7 +161,7 @@ class Following(Single):
             return given[position] if x.kind == "rows" and given.ndim == 2 else given
         mine = own
         if x.kind == "rows" and own.ndim == 2:
-            mine = own[rank[host, source]] if (host, source) in rank else torch.zeros_like(own[0])
+            mine = own[rank[host, source]] if (host, source) in rank else self.blank(own.shape[1:])
         if x.missing == "stale":
             heard = self._history.setdefault((x.channel, edge, i), [])
             lost = x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]
@@ -178,8 +196,8 @@ class Following(Single):
                 self._bound[recording.index_, m, (id(x), i)] = own
                 continue
             if (x, i) not in self._means:
-                rows = torch.stack([self._sent[x, int(h)][i] for h in np.flatnonzero(x.among_n)])
-                self._means[x, i] = rows if x.kind == "all_gather" else rows.mean(0)
+                rows = [self._sent[x, int(h)][i] for h in np.flatnonzero(x.among_n)]
+                self._means[x, i] = self.stack(rows) if x.kind == "all_gather" else self.mean(rows)
             self._bound[recording.index_, m, (id(x), i)] = self._means[x, i]
         self.sweep(recording, m)
 
@@ -205,12 +223,18 @@ class Following(Single):
             return
         for i in range(len(entry.shapes)):
             rows = [None if c is None else c[i] for c in contents]
-            self._bound[recording.index_, m, (id(entry), i)] = _Gathered(rows, entry.rows)
+            self._bound[recording.index_, m, (id(entry), i)] = rows, entry.rows
+
+    def _gathered(self, bound: tuple[list[Row | None], bool], args: list[Row]) -> Row:
+        """The rows of a receive, with the stand-in (known only to the task) where nothing came."""
+        rows, stacked = bound
+        filled = [row if row is not None else (args[0][i] if stacked else args[0]) for i, row in enumerate(rows)]
+        return self.stack(filled) if stacked else filled[0]
 
     def read(self, recording: Recording, m: int, entry: Entry) -> None:
         """The number that a read asks for; every member must hold the same."""
         values = self.run_to(recording, m, entry.mark)
-        number = float(values[entry.mark - 1])
+        number = self.number(values[entry.mark - 1])
         if entry.number is not None and entry.number != number:
             raise ProgramError(UNEQUAL)
         entry.number = number
@@ -243,17 +267,6 @@ class Following(Single):
 
     def mask(self, recording: Recording, task: int, mark: int) -> np.ndarray:
         raise ProgramError("a mask over all members is not known while nodes are followed one by one")
-
-
-class _Gathered:
-    """Rows of a receive before a stand-in, known only to the task, fills the gaps."""
-
-    def __init__(self, rows: list[Row | None], stacked: bool) -> None:
-        self.rows, self.stacked = rows, stacked
-
-    def with_stand_in(self, args: list[Row]) -> Row:
-        rows = [r if r is not None else (args[0][i] if self.stacked else args[0]) for i, r in enumerate(self.rows)]
-        return torch.stack(rows) if self.stacked else rows[0]
 
 
 def _binding(task: Task) -> tuple[int, int]:
