@@ -232,7 +232,9 @@ def _consensus(record: Record, title: str) -> Figure:
 def _timeline(record: Record, title: str) -> Figure:
     """Some rounds of some nodes as bars; beside them where the time of the whole run went."""
     spans = record.spans
-    shown = _some_nodes(np.unique(spans["node"]))
+    there = set(spans["node"].tolist())
+    order = [node for node in record.nodes["node"].tolist() if node in there]  # the hosts' own: 2 before 10
+    shown = _some_nodes(np.array(order) if len(order) == len(there) else np.unique(spans["node"]))
     start_s, end_s = _window(spans)
     whole_run = {kind: record.nodes.get(f"{kind}_s", np.empty(0)) for kind in ("compute", "exposed_comm", "idle")}
     has_totals = len(record.nodes["node"]) > 0 and all(
@@ -255,7 +257,7 @@ def _timeline(record: Record, title: str) -> Figure:
     panels[0].set_xlim(start_s / size, end_s / size)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
     panels[0].set_yticks(range(len(shown)), [str(node) for node in shown])
-    panels[0].set_ylabel("node" if len(shown) == len(np.unique(spans["node"])) else "node (some)")
+    panels[0].set_ylabel("node" if len(shown) == len(there) else "node (some)")
     panels[0].set_xlabel(f"simulated time ({unit})")
     panels[0].grid(False, axis="y")
     panels[0].set_title("the first rounds" if end_s < spans["end_s"].max() else "the run", loc="left")
@@ -270,7 +272,7 @@ def _timeline(record: Record, title: str) -> Figure:
     return figure
 
 
-def _totals(axes: Axes, record: Record, shown: list[int], whole_run: Mapping[str, np.ndarray]) -> None:
+def _totals(axes: Axes, record: Record, shown: list[Any], whole_run: Mapping[str, np.ndarray]) -> None:
     """Stacked shares of compute, exposed communication and idle time over the whole run."""
     row = {node: i for i, node in enumerate(record.nodes["node"].tolist())}
     at = np.array([row[node] for node in shown if node in row])
@@ -289,7 +291,7 @@ def _totals(axes: Axes, record: Record, shown: list[int], whole_run: Mapping[str
     axes.tick_params(axis="y", length=0)
 
 
-def _some_nodes(nodes: np.ndarray) -> list[int]:
+def _some_nodes(nodes: np.ndarray) -> list[Any]:
     """At most 24 nodes, evenly spread over all."""
     if len(nodes) > TIMELINE_NODES:
         nodes = nodes[np.linspace(0, len(nodes) - 1, TIMELINE_NODES).round().astype(int)]

@@ -239,17 +239,20 @@ def test_schema_is_json() -> None:
 def test_check_names_what_failed_and_the_cure(stand_in: Callable[..., None]) -> None:
     findings = [
         SimpleNamespace(name="all ones stay all ones", ok=True, message="", cure=""),
+        SimpleNamespace(name="runs alone, n = 1", ok=None, message="it has 2 roles", cure=""),
         SimpleNamespace(name="bytes by formula", ok=False, message="mine.py:12 sends 8, says 4", cure="count both"),
     ]
-    stand_in("simnet.check", check=lambda target: findings)
+    stand_in("simnet.check", check=lambda target, params: findings)
     said = runner.invoke(app, ["check", "mine.py:Mine"])
     assert said.exit_code == 1
     assert said.stdout.splitlines() == [
-        "  ok   all ones stay all ones",
-        "  FAIL bytes by formula",
-        "         mine.py:12 sends 8, says 4",
-        "         count both",
-        "mine.py:Mine: 1 of 2 checks failed",
+        "  ok    all ones stay all ones",
+        "  n/a   runs alone, n = 1",
+        "          it has 2 roles",
+        "  FAIL  bytes by formula",
+        "          mine.py:12 sends 8, says 4",
+        "          cure: count both",
+        "mine.py:Mine: 1 of 3 checks failed",
     ]
 
 

@@ -1,9 +1,9 @@
 """Shipped scenarios print what lies beside them, show what their comments say, and agree on every executor.
 
-Beside `name.yaml` lies `name.out`: one or more commands after `$`, each with the text it must print, up to the line that
-begins with `host:`. Words must be equal. Numbers may differ by 1 % or one unit of the last digit printed, for a sum of
-floats ends differently on another processor; where a target was reached, by 10 %, since there one evaluation more or
-less decides.
+Beside `name.yaml` lies `name.out`: one or more commands after `$`, each with the text it must print, up to the line
+that begins with `host:`. Words must be equal. Numbers may differ by 1 % or one unit of the last digit printed, for a
+sum of floats ends differently on another processor; where a target was reached, by 10 %, since there one evaluation
+more or less decides.
 """
 
 from __future__ import annotations

@@ -43,3 +43,6 @@ class AllReduceSGD(Algorithm):
             g = yield node.gradient(x)
             x = x - self.eta * (yield node.average(g))
             node.report(x=x)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return 2 * (nodes - 1) * dim

@@ -46,3 +46,6 @@ class DIGing(Algorithm):
             x, y = yield node.gossip(x, own, deadline_s=self.deadline_s)
             x = x - self.eta * own
             node.report(x=x, tracker=y, estimate=g)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return 2 * edges * dim

@@ -41,3 +41,6 @@ class DPSGD(Algorithm):
             g = yield node.gradient(x)
             x = yield node.gossip(x - self.eta * g, deadline_s=self.deadline_s)
             node.report(x=x)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return edges * dim

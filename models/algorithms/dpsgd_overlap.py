@@ -41,3 +41,6 @@ class DPSGDOverlap(Algorithm):
             g = yield node.gradient(x)
             x = (yield sent) - self.eta * g
             node.report(x=x)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return edges * dim

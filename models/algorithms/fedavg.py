@@ -67,3 +67,6 @@ class FedAvg(Algorithm):
                 g = yield node.gradient(x)
                 x = x - self.eta * g
             yield node.send(x, to="server")
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return 2 * (self.clients or nodes - 1) * dim

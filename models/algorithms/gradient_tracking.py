@@ -50,3 +50,6 @@ class GradientTracking(Algorithm):
             before = g
             x, y = yield node.gossip(x - self.eta * y, y, deadline_s=self.deadline_s)
             node.report(x=x, tracker=y, estimate=g)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int:
+        return 2 * edges * dim

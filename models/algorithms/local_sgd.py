@@ -61,3 +61,6 @@ class LocalSGD(Algorithm):
             x = yield node.average(x, among=chosen, to="all" if self.deliver == "all" else following)
             chosen = following
             node.report(x=x)
+
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int | None:
+        return 2 * (nodes - 1) * dim if self.clients is None else None
