@@ -20,6 +20,9 @@ from simnet.record import Record
 class Gossips(Algorithm):
     """Adapt, then combine. `missing` may be `value`: then the stand-in is the node's iterate of a round ago."""
 
+    mixing: ClassVar[str | None] = None  # the scenario's, whatever it is
+    connected: ClassVar[bool] = False
+
     eta: float = 0.2
     missing: str = "self"
     deadline_s: float | None = None

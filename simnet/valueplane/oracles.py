@@ -112,7 +112,9 @@ class Oracles:
         for k in range(int(count.max())):
             u = torch.from_numpy(streams.normal(keys, dim, start=k * dim)).to(self.device, self.dtype)
             step = nu[:, None] * u
-            difference = self.problem.losses(x_SD + step, nodes, samples) - self.problem.losses(x_SD - step, nodes, samples)
+            difference = self.problem.losses(x_SD + step, nodes, samples) - self.problem.losses(
+                x_SD - step, nodes, samples
+            )
             weight = torch.from_numpy(np.where(k < count, 1.0 / count, 0.0)).to(self.device, self.dtype)
             estimate += (weight * difference / (2 * nu))[:, None] * u
         return estimate
@@ -134,7 +136,9 @@ class Oracles:
         if name == "loss":
             return loss(operands[0])
         if name == "hvp":
-            return torch.func.jvp(torch.func.grad(loss), (operands[0],), (operands[1],))[1]
+            gradient_of = torch.func.grad(loss)
+            product: torch.Tensor = torch.func.grad(lambda x: torch.dot(gradient_of(x), operands[1]))(operands[0])
+            return product
         if not self.book.zo_n[host]:
             gradient: torch.Tensor = torch.func.grad(loss)(operands[0])
             return gradient
