@@ -1,7 +1,7 @@
 """simnet: simulate clusters that train models without a central boss.
 
-    record = simnet.run("scenario.yaml", set={"network.link.loss": 0.1})
-    record.rounds["objective"]
+record = simnet.run("scenario.yaml", set={"network.link.loss": 0.1})
+record.rounds["objective"]
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Record", "Scenario", "estimate", "run"]
 __version__ = "0.1.0"
 
-_HOMES = {"Record": "simnet.record", "Scenario": "simnet.scenario", "run": "simnet.session", "estimate": "simnet.session"}
+_HOMES = {
+    "Record": "simnet.record",
+    "Scenario": "simnet.scenario",
+    "run": "simnet.session",
+    "estimate": "simnet.session",
+}
 
 
 def __getattr__(name: str) -> object:

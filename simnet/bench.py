@@ -4,8 +4,8 @@
     simnet bench common --nodes 64   the common job against a hand-written floor and a loop of modules
     simnet bench time                the time plane alone, messages per second
 
-The common job: D-PSGD on digits, Dirichlet(0.5) split with 64 rows a node, an MLP 64-32-10 (2,410 parameters), batch 16,
-100 rounds, a random 4-regular graph with weights 1/5. The floor is the same arithmetic by hand in batched tensors, with
+The common job: D-PSGD on digits, Dirichlet(0.5) split with 64 rows a node, an MLP 64-32-10 (2,410 parameters),
+batch 16, 100 rounds, a random 4-regular graph with weights 1/5. The floor is the same arithmetic by hand in batched tensors, with
 no simulator around it; the loop is one `nn.Module` and one optimizer for each node. Nobody evaluates until the end.
 """
 
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def show(row: dict[str, Any]) -> None:
         rows.append(row)
-        print(json.dumps(row) if chosen.json else _line(row), flush=True)
+        sys.stdout.write((json.dumps(row) if chosen.json else _line(row)) + "\n")
+        sys.stdout.flush()
 
     if chosen.part in ("all", "common"):
         for n in chosen.nodes:
@@ -80,7 +81,7 @@ def ratio(top: list[float], bottom: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(top, bottom, strict=True))
 
 
-# ---- the common job -----------------------------------------------------------------------------------------------
+# ---- the common job ------------------------------------------------------------------------------------------------
 
 
 def common_scenario(n: int, device: str = "cpu") -> Scenario:
@@ -139,8 +140,8 @@ class _Keep:
     """Hooks that evaluate nothing: they keep the last report's x and the clock that ran until then."""
 
     def __init__(self, values: Any, rounds: int) -> None:
-        self.values, self.rounds, self.x = values, rounds, None
-        self.cpu_s = 0.0
+        self.values, self.rounds = values, rounds
+        self.x: Any = None
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         report = recording.reports[index]
@@ -164,7 +165,6 @@ def _simulated(plan: Plan, device: Any, dtype: Any, states: dict[str, Any]) -> f
     _wait(device)
     gc.enable()
     spent = time.process_time() - started
-    assert keep.x is not None
     states["simnet"] = keep.x.clone()
     return spent
 
@@ -273,7 +273,7 @@ def _loop(plan: Plan, states: dict[str, Any]) -> float:
     return spent
 
 
-# ---- the time plane alone -----------------------------------------------------------------------------------------
+# ---- the time plane alone ------------------------------------------------------------------------------------------
 
 
 def time_scenario(n: int, rounds: int, **network: Any) -> Scenario:
@@ -327,8 +327,10 @@ def _walked(plan: Plan, tier: str) -> float:
     account, keep = Account(book, timeline=False), _Keep(values, plan.scenario.rounds)
     recording = Recording(book, "node", book.members["node"], plan.algorithm.program)
     gc.disable()
-    plane = ArraysPlane(book, recording, account, values, keep) if tier == "arrays" else Walker(
-        book, [recording], account, values, keep
+    plane = (
+        ArraysPlane(book, recording, account, values, keep)
+        if tier == "arrays"
+        else Walker(book, [recording], account, values, keep)
     )
     plane.run()
     gc.enable()

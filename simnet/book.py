@@ -83,7 +83,7 @@ class Book:
             out[hosts] = role
         return out
 
-    # ---- compute ------------------------------------------------------------------------------------------------
+    # ---- compute ---------------------------------------------------------------------------------------------------
 
     def oracle_seconds(self, hosts: np.ndarray, name: str, size: int | None, occurrence: int) -> np.ndarray:
         """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`."""
@@ -118,7 +118,9 @@ class Book:
         """Only a host with data of its own has an oracle."""
         if (self.rank_n[hosts] < 0).any():
             host = self.network.hosts[int(hosts[self.rank_n[hosts] < 0][0])]
-            raise ProgramError(f"host {host} holds no data, so it has no oracle {name!r}: list its role in 'data_roles'")
+            raise ProgramError(
+                f"host {host} holds no data, so it has no oracle {name!r}: list its role in 'data_roles'"
+            )
 
     def check_batch(self, size: int) -> None:
         """A batch drawn without replacement cannot exceed a node's data."""
@@ -128,13 +130,14 @@ class Book:
         if not self.replace and rows.any() and size > rows.min():
             who = int(rows.argmin())
             raise ScenarioError(
-                f"node {self.network.hosts[int(self.data_hosts[who])]} has {rows[who]} rows, fewer than a batch drawn without replacement: "
+                f"node {self.network.hosts[int(self.data_hosts[who])]} has {rows[who]} rows, fewer than "
+                "a batch drawn without replacement: "
                 f"take a batch of at most {rows[who]}, or 'replace: true'",
                 field="problem.batch",
                 value=size,
             )
 
-    # ---- topologies -----------------------------------------------------------------------------------------------
+    # ---- topologies ------------------------------------------------------------------------------------------------
 
     def topology_of(self, over: Any) -> Topology:
         """The topology that `over` names: None for the scenario's, a Topology, or what `find_topology` resolves."""
@@ -186,7 +189,7 @@ class Book:
             self._stars[key] = self.network.edge_set(*((others, centre) if upward else (centre, others)))
         return self._stars[key]
 
-    # ---- what travels ---------------------------------------------------------------------------------------------
+    # ---- what travels ----------------------------------------------------------------------------------------------
 
     def bytes_of(self, numbers: int) -> int:
         """Payload bytes of that many numbers."""
@@ -240,7 +243,9 @@ class Book:
         up = self.star(np.flatnonzero(among), self.server, upward=True)
         down = self.star(np.flatnonzero(to), self.server, upward=False)
         down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
-        average = Average(self._number(role), (role, number), kind, among, to, self.server, up, down, payload, down_bytes, round)
+        average = Average(
+            self._number(role), (role, number), kind, among, to, self.server, up, down, payload, down_bytes, round
+        )
         header = self.network.header_bytes
         average.up_fate = self.fates.of(("up", average.id), up, payload + header, policy="retry")
         average.down_fate = self.fates.of(("down", average.id), down, down_bytes + header, policy="retry")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simnet.errors import InputError, Outcome, ProgramError, RunError
+from simnet.errors import InputError, Outcome, ProgramError, RunError, nearest
 
 if TYPE_CHECKING:
     from simnet.record import Record
@@ -53,7 +53,7 @@ def main() -> None:
     app(prog_name="simnet")
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------------------------
 
 
 @app.command(epilog="Example: simnet run my_ring.yaml --set network.link.loss='5 %' --set rounds=50 --out runs/five")
@@ -66,6 +66,9 @@ def run(
     node_run: NodeRun = None,
     executor: Executor = None,
     tier: Tier = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the record that --out already holds.")
+    ] = False,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the curves into the record.")] = True,
 ) -> None:
     """Run a scenario: train for real, on a simulated network; leave a record with tables and plots."""
@@ -75,7 +78,10 @@ def run(
         directory = out or _free_directory(chosen.name)
         from simnet.session import run as run_scenario
 
-        record = _watched(lambda progress: run_scenario(chosen, out=directory, progress=progress), chosen, directory)
+        def work(progress: Callable[..., None]) -> Record:
+            return run_scenario(chosen, out=directory, progress=progress, overwrite=overwrite)
+
+        record = _watched(work, chosen, directory)
         _print_summary(record)
         typer.echo(f"\nrecord: {directory}")
         if plots and record.ended is not Outcome.INTERRUPTED:
@@ -125,7 +131,12 @@ def list_(
     from simnet.describe import describe, scenario_titles
 
     with _spoken_errors():
-        for each in [kind] if kind else [*registry.kinds(), "scenarios"]:
+        known = [*registry.kinds(), "scenarios"]
+        if kind is not None and kind not in known:
+            raise InputError(
+                f"there is nothing called {kind!r} to list{nearest(kind, known) or ': say ' + ', '.join(known)}"
+            )
+        for each in [kind] if kind else known:
             typer.secho(each, bold=True)
             if each == "scenarios":
                 for name, title in scenario_titles().items():
@@ -190,7 +201,7 @@ def bench(context: typer.Context) -> None:
         run_bench(list(context.args))
 
 
-# ---- helpers ------------------------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -31,8 +31,8 @@ class Entry:
     """
 
     __slots__ = (
-        "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows", "seconds",
-        "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
+        "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows",
+        "seconds", "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
     )  # fmt: skip
 
     def __init__(self, op: int, mark: int) -> None:

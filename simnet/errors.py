@@ -1,18 +1,18 @@
 """What can go wrong, as a tree of small classes, and how a run can end.
 
-    SimnetError
-    ├── InputError                 refused before any work starts
-    │   ├── ScenarioError          a field of the scenario is wrong; knows its place
-    │   │   ├── UnknownName        no such key or name; knows the nearest one
-    │   │   └── UnitError          a quantity with the wrong unit, or none that can be read
-    │   ├── DataError              a data file is missing or corrupt
-    │   ├── TopologyError          a graph does not fit the algorithm or the network
-    │   ├── CapabilityError        a node cannot do what the algorithm asks of it
-    │   └── MemoryTooSmall         the run would not fit, found before it starts
-    ├── ProgramError               a program breaks a rule of its verbs
-    └── RunError                   a run that ended badly, with a named outcome
-        ├── Diverged
-        └── Starved
+SimnetError
+├── InputError                 refused before any work starts
+│   ├── ScenarioError          a field of the scenario is wrong; knows its place
+│   │   ├── UnknownName        no such key or name; knows the nearest one
+│   │   └── UnitError          a quantity with the wrong unit, or none that can be read
+│   ├── DataError              a data file is missing or corrupt
+│   ├── TopologyError          a graph does not fit the algorithm or the network
+│   ├── CapabilityError        a node cannot do what the algorithm asks of it
+│   └── MemoryTooSmall         the run would not fit, found before it starts
+├── ProgramError               a program breaks a rule of its verbs
+└── RunError                   a run that ended badly, with a named outcome
+    ├── Diverged
+    └── Starved
 """
 
 from __future__ import annotations

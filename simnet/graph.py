@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +97,7 @@ class Graph:
         self.pending.append(Task(id, kind, func, plain, named, payload, tuple(reads), shape, dtype))
         return Value(self, id, shape, dtype)
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         """Record `func(*args, **kwargs)`, where some of the arguments are Values."""
         kwargs = {k: v for k, v in (kwargs or {}).items() if k != "out" or v is not None}
         name = getattr(func, "__name__", str(func))
@@ -147,9 +144,8 @@ class Graph:
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Shape, str] | list[tuple[Shape, str]]:
         """Shape and kind of a torch function's result, from meta tensors (which hold no numbers)."""
-        torch = sys.modules.get("torch")
-        if torch is None:
-            import torch  # an operator between a Value and something that is no number
+        import torch  # loaded by now: the function, or the operand that is no number, came from there
+
         try:
             cache = (func, _signature(args), _signature(tuple(sorted(kwargs.items()))))
             hash(cache)
@@ -236,7 +232,7 @@ class Value:
     def __float__(self) -> float:
         raise self.graph.error("a Value is no number yet: keep computing with it, or use 'v = yield node.read(x)'")
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __float__
 
     def __len__(self) -> int:
         raise self.graph.error("a Value has no length yet: its per-node shape is x.shape; or use 'yield node.read(x)'")
@@ -271,6 +267,10 @@ def _binary(func: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[...,
     return forward, backward
 
 
+def _unary(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: self.graph.call(func, (self,))
+
+
 _SAME = ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod")
 _TESTS = ("lt", "le", "gt", "ge", "eq", "ne")
 _UNARY = ("neg", "abs", "pos")
@@ -282,7 +282,7 @@ for _name in (*_SAME, "matmul", "and_", "or_"):
 for _name in _TESTS:
     setattr(Value, f"__{_name}__", _binary(getattr(operator, _name))[0])
 for _name in (*_UNARY, "invert"):
-    setattr(Value, f"__{_name}__", lambda self, _f=getattr(operator, _name): self.graph.call(_f, (self,)))
+    setattr(Value, f"__{_name}__", _unary(getattr(operator, _name)))
 Value.__hash__ = object.__hash__  # type: ignore[method-assign]  # == makes a Value, so identity is the hash
 
 _ELEMENTWISE: dict[Callable[..., Any], str] = {getattr(operator, n): "same" for n in (*_SAME, *_UNARY)}

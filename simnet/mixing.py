@@ -171,7 +171,7 @@ def lambda_min(mixing: Mixing) -> float | None:
     return float(np.linalg.eigvalsh(dense(mixing))[0])
 
 
-# ---- inner functions ---------------------------------------------------------------------------------------------
+# ---- inner functions -----------------------------------------------------------------------------------------------
 
 
 def _undirected_degree(src: np.ndarray, dst: np.ndarray, n: int, name: str) -> np.ndarray:

@@ -83,7 +83,7 @@ class Node:
     def __init__(self, recording: Recording) -> None:
         self._r = recording
 
-    # ---- recorded at once --------------------------------------------------------------------------------------
+    # ---- recorded at once ------------------------------------------------------------------------------------------
 
     def rounds(self) -> Iterator[int]:
         """Count the rounds: the loop of every program. `report` ends a round."""
@@ -138,7 +138,7 @@ class Node:
         """Split phase: begin a communication now; `yield` the pending handle for its result."""
         return self._r.start(verb)
 
-    # ---- verbs: yield them --------------------------------------------------------------------------------------
+    # ---- verbs: yield them -----------------------------------------------------------------------------------------
 
     def gradient(self, x: Value, batch: Batch | None = None, among: Any = None) -> Verb:
         """The node's own gradient at x; a ZO-only node answers with its zeroth-order estimate."""

@@ -104,7 +104,7 @@ def prepare(scenario: Scenario) -> Plan:
     return plan
 
 
-# ---- network ------------------------------------------------------------------------------------------------------
+# ---- network -------------------------------------------------------------------------------------------------------
 
 
 def network_graph(scenario: Scenario) -> nx.Graph:
@@ -181,7 +181,7 @@ def host_number(network: Network, name: Any, field: str) -> int:
     raise UnknownName(f"no such host; there are {network.n}{hint}", field=field, value=name)
 
 
-# ---- topology, mixing, roles --------------------------------------------------------------------------------------
+# ---- topology, mixing, roles ---------------------------------------------------------------------------------------
 
 
 def make_topology(scenario: Scenario, graph: nx.Graph, network: Network) -> Topology:
@@ -259,13 +259,13 @@ def assign_roles(scenario: Scenario, algorithm: Algorithm, network: Network) -> 
         members[rest[0]] = others
     elif len(others):
         raise ScenarioError(f"host {network.hosts[int(others[0])]} has no role", field="roles")
-    for name, hosts in members.items():
-        if not len(hosts):
+    for name, theirs in members.items():
+        if not len(theirs):
             raise ScenarioError(f"no host is left for the role {name!r}; the network has {network.n}", field="roles")
     return {name: members[name] for name in roles}
 
 
-# ---- problem ------------------------------------------------------------------------------------------------------
+# ---- problem -------------------------------------------------------------------------------------------------------
 
 
 def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles) -> Problem:
@@ -290,7 +290,8 @@ def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles)
 def make_dataset(scenario: Scenario, part: Part) -> Dataset:
     """The dataset that the scenario names."""
     if part.object is not None:
-        return part.object  # type: ignore[no-any-return]
+        given: Dataset = part.object
+        return given
     target = registry.find("datasets", part.name, scenario.base_dir, field="problem.data", place=scenario.place)
     made: Dataset = registry.call(
         target, {"base_dir": scenario.base_dir}, part.params, "problem.data", scenario.place
@@ -319,7 +320,7 @@ def split_rows(scenario: Scenario, dataset: Dataset, oracle_N: np.ndarray) -> li
     return rows
 
 
-# ---- checks -------------------------------------------------------------------------------------------------------
+# ---- checks --------------------------------------------------------------------------------------------------------
 
 
 def check(plan: Plan) -> None:

@@ -47,7 +47,7 @@ class Problem(ABC):
     dtype: Any = None
     kernels: Kernels = "closed"
 
-    # ---- known without torch -------------------------------------------------------------------------------------
+    # ---- known without torch ---------------------------------------------------------------------------------------
 
     def variables(self) -> dict[str, tuple[int, ...]]:
         """Names and per-node shapes of the first Values that a program may ask for."""
@@ -57,7 +57,7 @@ class Problem(ABC):
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows; 2 for a multiply-add."""
 
-    # ---- tensors -------------------------------------------------------------------------------------------------
+    # ---- tensors ---------------------------------------------------------------------------------------------------
 
     def prepare(self, device: Any, dtype: Any, kernels: Kernels = "closed") -> None:
         """Move the data to `device` in `dtype`; called once before any method below.
@@ -159,7 +159,7 @@ class Problem(ABC):
         """Metrics of K models on test data: `validation_loss`, `accuracy`, each (K,); empty where there is none."""
         return {}
 
-    # ---- closed forms, where a subclass sets `closed_forms` ---------------------------------------------------------
+    # ---- closed forms, where a subclass sets `closed_forms` --------------------------------------------------------
 
     def closed_losses(self, x_SD: Tensor, *data: Tensor) -> Tensor:
         """As vmap(data_loss), by hand."""
@@ -173,7 +173,7 @@ class Problem(ABC):
         """As vmap of reverse over reverse, written into `out`."""
         raise NotImplementedError(f"{type(self).__name__} has no closed forms")
 
-    # ---- inner functions -----------------------------------------------------------------------------------------
+    # ---- inner functions -------------------------------------------------------------------------------------------
 
     @property
     def _closed(self) -> bool:

@@ -222,7 +222,7 @@ def _pareto(u: np.ndarray, s: np.ndarray) -> np.ndarray:
 _LAW = {"uniform": _uniform, "exponential": _exponential, "lognormal": _lognormal, "pareto": _pareto}
 
 
-# ---- reading the section -----------------------------------------------------------------------------------
+# ---- reading the section -------------------------------------------------------------------------------------------
 
 
 def _known(name: object, known: Sequence[str], where: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from simnet.units import human
 
+NARROW = 110  # columns of a terminal
 EVERY_S = 10.0  # host seconds between two plain lines
 
 Progress = Callable[[dict[str, Any]], None]
@@ -26,31 +27,36 @@ def shown(title: str, stream: TextIO | None = None) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.fields[title]}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Bar(
-        *columns,
+    console = Console(file=out)
+    narrow = console.width < NARROW
+    columns = (
+        TextColumn("{task.fields[title]}", markup=False),
+        BarColumn(bar_width=10 if narrow else 30),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}", markup=False),
-        console=Console(file=out),
-        transient=True,
-    ) as bar:
+    )
+    title = f"{title[:17]}\N{HORIZONTAL ELLIPSIS}" if narrow and len(title) > 18 else title
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, title=title, state="")
         started = time.perf_counter()
 
         def tell(event: dict[str, Any]) -> None:
-            state = text(event, time.perf_counter() - started)
+            state = text(event, time.perf_counter() - started, brief=narrow)
             bar.update(task, completed=event["round"], total=event["rounds"], state=state)
 
         yield tell
 
 
-def text(event: dict[str, Any], host_s: float) -> str:
-    """An event as a person reads it.
+def text(event: dict[str, Any], host_s: float, brief: bool = False) -> str:
+    """An event as a person reads it; `brief` for a narrow terminal.
 
     >>> text({"sim_time_s": 12.0, "wire_bytes": 3.4e6, "messages": 800, "objective": 0.5}, 2.0)
     'simulated 12 s, 3.4 MB, 400 messages/s, objective 0.5'
     """
     parts = [f"simulated {human(event['sim_time_s'], 's')}", human(event["wire_bytes"], "bytes")]
+    if brief:
+        return ", ".join(parts)
     if host_s > 0:
         parts.append(f"{event['messages'] / host_s:,.0f} messages/s")
     if event.get("objective") is not None:

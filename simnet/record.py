@@ -191,7 +191,7 @@ class RecordWriter:
             self.end(_outcome_text(error, self.last_round))
         self.close()
 
-    # ---- rows ----------------------------------------------------------------------------------------------
+    # ---- rows ------------------------------------------------------------------------------------------------------
 
     def rounds(self, rows: Rows) -> None:
         """Append evaluations; they are on disk when this returns."""
@@ -224,7 +224,7 @@ class RecordWriter:
         """Forget the rounds written so far: the run begins again, by other means."""
         self._tables.clear("rounds")
 
-    # ---- the run as a whole --------------------------------------------------------------------------------
+    # ---- the run as a whole ----------------------------------------------------------------------------------------
 
     @property
     def last_round(self) -> int | None:
@@ -294,7 +294,7 @@ def _outcome_text(error: BaseException, last_round: int | None) -> str:
     return f"{Outcome.INTERRUPTED.value}: {type(error).__name__} {where}: {error}"
 
 
-# ---- reading -----------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------------------------
 
 
 def _read(db: sqlite3.Connection, directory: Path | None, final: dict[str, np.ndarray] | None = None) -> Record:
@@ -319,7 +319,7 @@ def _read(db: sqlite3.Connection, directory: Path | None, final: dict[str, np.nd
 def _make_room(directory: Path, overwrite: bool) -> None:
     if (directory / _FILE).exists() and not overwrite:
         raise InputError(
-            f"{directory} already holds a record; name another directory, delete it, or ask to overwrite it"
+            f"{directory} already holds a record; name another directory, or ask to replace it: --overwrite, or overwrite=True"
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class Recording:
             raise ProgramError(f"the program of role {role!r} never yields: write it as a generator, with 'yield'")
         self._generator = generator
 
-    # ---- the table ---------------------------------------------------------------------------------------------
+    # ---- the table -------------------------------------------------------------------------------------------------
 
     def entry(self, p: int) -> Entry | None:
         """Entry p, recorded now if nobody was there before; None where the program has ended."""
@@ -95,7 +95,7 @@ class Recording:
         self.entries.append(entry)
         return entry
 
-    # ---- recorded at once --------------------------------------------------------------------------------------
+    # ---- recorded at once ------------------------------------------------------------------------------------------
 
     def rounds(self) -> Iterator[int]:
         return iter(range(self.book.rounds)) if self.book.rounds is not None else itertools.count()

@@ -1,7 +1,7 @@
 """Run a scenario: the time plane drives, the value plane follows, the record keeps.
 
-    record = simnet.run("scenario.yaml", set={"network.link.loss": 0.1})
-    record = simnet.estimate("scenario.yaml")          # the time plane alone: no tensors
+record = simnet.run("scenario.yaml", set={"network.link.loss": 0.1})
+record = simnet.estimate("scenario.yaml")          # the time plane alone: no tensors
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _header(plan: Plan, device: str) -> dict[str, Any]:
     }
 
 
-# ---- which tier and which executor ----------------------------------------------------------------------------------
+# ---- which tier and which executor ---------------------------------------------------------------------------------
 
 
 def _attempts(
@@ -113,7 +113,9 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
         return [("processes", "items")]
     if algorithm.roles:
         if execution.tier == "arrays":
-            raise ScenarioError("the arrays tier runs programs of a single role", field="execution.tier", value="arrays")
+            raise ScenarioError(
+                "the arrays tier runs programs of a single role", field="execution.tier", value="arrays"
+            )
         return [("events", "items")]
     tiers = [("events", "lockstep"), ("events", "items")]
     if execution.tier == "events":

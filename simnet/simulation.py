@@ -77,7 +77,7 @@ class Simulation:
                 gc.enable()
         return self._finish()
 
-    # ---- reports ------------------------------------------------------------------------------------------------------
+    # ---- reports ---------------------------------------------------------------------------------------------------
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         """All members of a recording have made report `index`; True to stop the run there."""
@@ -202,7 +202,7 @@ class Simulation:
             event["objective"] = self.last_row["objective"]
         self.progress(event)
 
-    # ---- the end --------------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------------------------
 
     def _after(self, plane: Any) -> None:
         """At a cut by time: the row of each node's own last report."""
@@ -261,7 +261,9 @@ class Simulation:
             }
         )  # fmt: skip
         if account.message_rows:
-            writer.messages([{**m, "source": names[m["source"]], "target": names[m["target"]]} for m in account.message_rows])
+            writer.messages(
+                [{**m, "source": names[m["source"]], "target": names[m["target"]]} for m in account.message_rows]
+            )
         if account.spans:
             columns = [list(column) for column in zip(*account.spans, strict=True)]
             columns[0] = [names[i] for i in columns[0]]

@@ -40,7 +40,7 @@ BASE: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------------------------
 
 
 class Tables:
@@ -111,7 +111,7 @@ def _as_tuples(rows: Rows) -> tuple[list[str], Iterable[tuple[Any, ...]]]:
     return names, [tuple(plain(row.get(name)) for name in names) for row in rows]
 
 
-# ---- names and values --------------------------------------------------------------------------------------------
+# ---- names and values ----------------------------------------------------------------------------------------------
 
 
 def make_meta(db: sqlite3.Connection) -> None:
@@ -157,7 +157,7 @@ def plain(value: Any, finite: bool = False) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-# ---- files -------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------------------
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -149,7 +149,7 @@ def _normal_quantile(p: np.ndarray) -> np.ndarray:
     return out
 
 
-# ---- laws of durations: exactly rounded operations only, so that a time is the same on every processor ----------
+# ---- laws of durations: exactly rounded operations only, so that a time is the same on every processor -------------
 
 
 def exact_log(x: np.ndarray) -> np.ndarray:

@@ -149,8 +149,7 @@ def _mixed(r: Recording, entry: Entry, verb: Verb) -> tuple[Value, ...]:
         kind, travel = entry.travel.kind, entry.travel
         rows = (len(r.book.members[r.role]),) if kind == "all_gather" else ()
         return tuple(
-            r.graph.add(kind, (v,), payload=(travel, i), shape=(*rows, *v.shape))
-            for i, v in enumerate(verb.values)
+            r.graph.add(kind, (v,), payload=(travel, i), shape=(*rows, *v.shape)) for i, v in enumerate(verb.values)
         )
     exchange: Exchange = entry.travel
     when, missing = verb.options["when"], verb.options["missing"]
@@ -194,7 +193,7 @@ def _all_gather(r: Recording, verb: Verb, split: bool) -> Entry:
     return _average(r, verb, split)
 
 
-# ---- single messages ----------------------------------------------------------------------------------------
+# ---- single messages -----------------------------------------------------------------------------------------------
 
 
 def _hosts(r: Recording, who: Any, verb: str) -> np.ndarray:

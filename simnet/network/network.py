@@ -106,7 +106,9 @@ class EdgeSet:
 
     def last_in_port(self, queue_E: np.ndarray) -> np.ndarray:
         """Of a sum over each queue, its value at the queue's last message, by port in use."""
-        last: np.ndarray = queue_E[self.by_port[np.append(self.port_starts[1:], self.size) - 1]] if self.size else queue_E
+        last: np.ndarray = (
+            queue_E[self.by_port[np.append(self.port_starts[1:], self.size) - 1]] if self.size else queue_E
+        )
         return last
 
     def _group_ports(self) -> list[np.ndarray]:

@@ -120,7 +120,7 @@ class ArraysPlane:
         for i in range(min(24, self.book.n)):
             self.account.span(i, kind, float(start[i]), float(end[i]), self._reported)
 
-    # ---- exchanges ------------------------------------------------------------------------------------------------
+    # ---- exchanges -------------------------------------------------------------------------------------------------
 
     def _launch(self, entry: Entry) -> None:
         x: Exchange = entry.travel

@@ -49,7 +49,7 @@ class Mail:
         self._sends: dict[int, int] = {}
         self._edges: dict[tuple[int, tuple[int, ...]], EdgeSet] = {}
 
-    # ---- sending --------------------------------------------------------------------------------------------------
+    # ---- sending ---------------------------------------------------------------------------------------------------
 
     def send(self, i: int, entry: Entry, now: float) -> None:
         """Hand one message for each target to host i's port; done at once."""
@@ -113,7 +113,7 @@ class Mail:
             self._edges[i, targets] = self.book.network.edge_set(np.full(len(targets), i), np.array(targets, np.int64))
         return self._edges[i, targets]
 
-    # ---- receiving ------------------------------------------------------------------------------------------------
+    # ---- receiving -------------------------------------------------------------------------------------------------
 
     def receive(self, i: int, entry: Entry, now: float) -> bool:
         """Host i asks for messages: True when it has them at once."""

@@ -51,7 +51,8 @@ class Walker:
         self.book, self.recordings, self.account, self.values, self.hooks = book, recordings, account, values, hooks
         self.items = items  # a value plane that follows every node row by row; None: one that works by whole tasks
         self.env = simpy.Environment()
-        self._queue, self._next_id = self.env._queue, self.env._eid.__next__
+        self._queue: list[Any] = self.env._queue
+        self._next_id = self.env._eid.__next__
         self.recording_of: list[Recording] = [recordings[0]] * n
         self.member_of = [0] * n
         for recording in recordings:
@@ -75,9 +76,11 @@ class Walker:
         self.stopping = False
         self._mark = 0
 
-    # ---- events ---------------------------------------------------------------------------------------------------
+    # ---- events ----------------------------------------------------------------------------------------------------
 
-    def push(self, t: float, callback: Callable[[Any], None], a: Any, b: Any = None, priority: int = COMPLETION) -> None:
+    def push(
+        self, t: float, callback: Callable[[Any], None], a: Any, b: Any = None, priority: int = COMPLETION
+    ) -> None:
         """Put a light event into SimPy's queue."""
         heappush(self._queue, (t, priority, self._next_id(), Light(callback, a, b)))
 
@@ -127,7 +130,7 @@ class Walker:
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
 
-    # ---- one node -------------------------------------------------------------------------------------------------
+    # ---- one node --------------------------------------------------------------------------------------------------
 
     def _go(self, i: int, now: float) -> None:
         """Walk host i's table from where it stands, until something takes time."""
@@ -215,7 +218,7 @@ class Walker:
         if self.spans:
             self.account.span(i, "wait", since, until, self.reports[i])
 
-    # ---- exchanges among neighbours ----------------------------------------------------------------------------------
+    # ---- exchanges among neighbours --------------------------------------------------------------------------------
 
     def _open(self, x: Exchange, masked: bool) -> Box:
         """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
@@ -443,4 +446,3 @@ class Walker:
 
 class NeedsItems(Exception):
     """The program asks for a number in the middle of the walk; the value plane must follow every node."""
-

@@ -48,8 +48,8 @@ def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     if needed > there:
         raise MemoryTooSmall(
             f"{n} nodes with {d} parameters each need about {human(needed, 'bytes')} ({BUFFERS} states of "
-            f"{dtype.itemsize} bytes a number), and {human(there, 'bytes')} are free: take fewer nodes, a smaller model "
-            "or float32, or 'simnet estimate', which makes no tensors"
+            f"{dtype.itemsize} bytes a number), and {human(there, 'bytes')} are free: take fewer nodes, a smaller "
+            "model or float32, or 'simnet estimate', which makes no tensors"
         )
 
 

@@ -1,8 +1,8 @@
 """The batched executor: all nodes' states in one tensor, tasks between exchanges as one segment in chunks of rows.
 
-A Value is a buffer of shape (R, *shape), R members of the role. A buffer may be overwritten only when no live handle and
-no recorded task still reads it: a segment writes its results over inputs that die in it, chunk by chunk, and mixing goes
-in place. So D-PSGD needs one buffer of R x D numbers, and gradient tracking three.
+A Value is a buffer of shape (R, *shape), R members of the role. A buffer may be overwritten only when no live handle
+and no recorded task still reads it: a segment writes its results over inputs that die in it, chunk by chunk, and mixing
+goes in place. So D-PSGD needs one buffer of R x D numbers, and gradient tracking three.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Batched:
 
     name = "batched"
 
-    def __init__(
-        self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None
-    ) -> None:
+    def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.dtype = book, device, dtype
         self.oracles = Oracles(book, device, dtype)
         self.bank = Bank(device)
@@ -81,7 +79,7 @@ class Batched:
         self._forms: dict[Any, Callable[[list[torch.Tensor]], torch.Tensor]] = {}
         self._tables: dict[int, tuple[Any, torch.Tensor]] = {}
 
-    # ---- what the time plane and the run ask for ----------------------------------------------------------------------
+    # ---- what the time plane and the run ask for -------------------------------------------------------------------
 
     def catch_up(self, recording: Recording, mark: int) -> None:
         """Run the recorded tasks below `mark`."""
@@ -114,7 +112,7 @@ class Batched:
         self.catch_up(recording, mark)
         return self.value(recording, task).bool().cpu().numpy()
 
-    # ---- tasks that need no neighbour ----------------------------------------------------------------------------------
+    # ---- tasks that need no neighbour ------------------------------------------------------------------------------
 
     def _dtype_of(self, task: Task) -> torch.dtype:
         return {"float": self.dtype, "bool": torch.bool, "int": torch.int64}[task.dtype]
@@ -135,12 +133,9 @@ class Batched:
                     continue
                 into = homes.get(task.id) if plan.direct[j] else None
                 result = self._run(j, task, plan, here, hosts[a:b], a, b, into)
-                if task.id in homes:
-                    home = homes[task.id]
-                    if result is not home:
-                        if plan.direct[j] or plan.copy_now[j]:
-                            home.copy_(result)
-                            result = home
+                home = homes.get(task.id)
+                if home is not None and result is not home and (plan.direct[j] or plan.copy_now[j]):
+                    result = home.copy_(result)
                 here[task.id] = result
                 for q in plan.last_read[j]:
                     here.pop(q, None)
@@ -157,10 +152,10 @@ class Batched:
             fused = plan.fused.get(j)
             if fused is not None:
                 function, left, right, alpha = fused
-                return function(here[left], here[right], alpha=alpha, out=into)  # type: ignore[no-any-return]
+                return function(here[left], here[right], alpha=alpha, out=into)
             if into is not None and task.func in INTO:
                 args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]
-                return INTO[task.func](*args, out=into)  # type: ignore[no-any-return,operator]
+                return INTO[task.func](*args, out=into)  # type: ignore[operator]
             return plan.forms[j]([here[q] for q in task.reads])
         if kind == "oracle":
             return self.oracles.batched(task.payload, [here[q] for q in task.reads], hosts, np.arange(a, b), into)
@@ -186,7 +181,7 @@ class Batched:
             found = self._forms[key] = batched_form(task, shapes)
         return found
 
-    # ---- tasks that look at all nodes -----------------------------------------------------------------------------------
+    # ---- tasks that look at all nodes ------------------------------------------------------------------------------
 
     def _together(self, task: Task, recording: Recording, graph: Graph) -> None:
         if task.kind in ("mix", "rows"):

@@ -34,7 +34,7 @@ class Following(Single):
         self._means: dict[tuple[Average, int], Row] = {}
         self._reported: dict[tuple[int, int, int], dict[str, Any]] = {}
 
-    # ---- on rows: one at a time here, many at once in `Scattered` ---------------------------------------------------
+    # ---- on rows: one at a time here, many at once in `Scattered` --------------------------------------------------
 
     def stack(self, rows: list[Row]) -> Row:
         """Rows as one Value with a row each."""
@@ -52,7 +52,7 @@ class Following(Single):
         """The number that a row of one element holds, now."""
         return float(row)
 
-    # ---- one node's tasks -------------------------------------------------------------------------------------------
+    # ---- one node's tasks ------------------------------------------------------------------------------------------
 
     def run_to(self, recording: Recording, m: int, mark: int) -> dict[int, Any]:
         """Run member m's tasks below `mark`; its values by task."""
@@ -96,7 +96,7 @@ class Following(Single):
             del self._tasks[r][: low - base]
             self._base[r] = low
 
-    # ---- what the walker says ---------------------------------------------------------------------------------------
+    # ---- what the walker says --------------------------------------------------------------------------------------
 
     def started(self, recording: Recording, m: int, entry: Entry, host: int) -> None:
         """Host hands its operands of an exchange or average over."""
@@ -128,7 +128,9 @@ class Following(Single):
                 there = arrival < float("inf") and (x.active_n is None or bool(x.active_n[source]))
                 message = self._message(x, source, host, i, rank) if there else None
                 others.append(message if ok else None)
-                stand_ins.append(self._stand_in(x, a + e, e, i, mine, message, ok, arrival, now, extra, rank, host, source))
+                stand_ins.append(
+                    self._stand_in(x, a + e, e, i, mine, message, ok, arrival, now, extra, rank, host, source)
+                )
             if not taking_part:
                 result = mine if x.kind == "gossip" else self.rows_one([], [], entry_shape(recording, entry, i))
             elif x.kind == "gossip":
@@ -215,9 +217,7 @@ class Following(Single):
         self.sweep(recording, m)
         return content
 
-    def received(
-        self, recording: Recording, m: int, entry: Entry, contents: list[tuple[Row, ...] | None]
-    ) -> None:
+    def received(self, recording: Recording, m: int, entry: Entry, contents: list[tuple[Row, ...] | None]) -> None:
         """What a receive got: one message, or one per sender; None where nothing came."""
         if entry.plain:
             return
@@ -240,7 +240,7 @@ class Following(Single):
         entry.number = number
         self.sweep(recording, m)
 
-    # ---- reports ------------------------------------------------------------------------------------------------------
+    # ---- reports ---------------------------------------------------------------------------------------------------
 
     def reported(self, recording: Recording, m: int, r: int) -> None:
         """Keep what member m reports, where the round will be evaluated."""

@@ -71,9 +71,7 @@ def fill_arguments(task: Task, tensors: list[torch.Tensor]) -> tuple[tuple[Any, 
     return _Filler(task)(tensors)
 
 
-def _direct(
-    func: Callable[..., Any], task: Task, per_node: list[tuple[int, ...]], fill: _Filler
-) -> Batched | None:
+def _direct(func: Callable[..., Any], task: Task, per_node: list[tuple[int, ...]], fill: _Filler) -> Batched | None:
     if func in _ELEMENTWISE:
         return _elementwise(func, task, per_node, fill)
     if func in _REDUCTIONS and len(task.args) == 1 and isinstance(task.args[0], Ref):
@@ -83,7 +81,9 @@ def _direct(
         if func in (torch.topk,) and len(extra) <= 1:
             return lambda t: func(t[0], *extra, **task.kwargs)
         if func in (torch.sort, torch.argsort) and not extra:
-            return lambda t: func(t[0], **{"dim": -1, **task.kwargs})
+            run: Callable[..., Any] = func
+            along = {"dim": -1, **task.kwargs}
+            return lambda t: run(t[0], **along)
         return None
     if func is torch.dot:
         return lambda t: (t[0] * t[1]).sum(-1)
@@ -101,9 +101,7 @@ def _refs(a: Any) -> bool:
     return isinstance(a, Ref) or (isinstance(a, list | tuple) and any(_refs(b) for b in a))
 
 
-def _elementwise(
-    func: Callable[..., Any], task: Task, per_node: list[tuple[int, ...]], fill: _Filler
-) -> Batched:
+def _elementwise(func: Callable[..., Any], task: Task, per_node: list[tuple[int, ...]], fill: _Filler) -> Batched:
     constants = [a.dim() for a in (*task.args, *task.kwargs.values()) if isinstance(a, torch.Tensor)]
     rank = max([len(s) for s in per_node] + constants)
     if all(len(s) == rank for s in per_node):
@@ -111,7 +109,7 @@ def _elementwise(
 
         def same_rank(tensors: list[torch.Tensor]) -> torch.Tensor:
             args, kwargs = fill(tensors)
-            return func(*args, **kwargs)  # type: ignore[no-any-return]
+            return func(*args, **kwargs)
 
         if plain is not None and all(plain):
             return lambda tensors: func(*tensors)
@@ -124,7 +122,7 @@ def _elementwise(
             for t, gap in zip(tensors, gaps, strict=True)
         ]
         args, kwargs = fill(views)
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
 
     return aligned
 

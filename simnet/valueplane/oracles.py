@@ -24,7 +24,7 @@ class Oracles:
         self.smoothing_n = np.asarray(book.profiles.smoothing_N, dtype=np.float64)
         self._nodes: dict[bytes, torch.Tensor] = {}
 
-    # ---- what is drawn --------------------------------------------------------------------------------------------
+    # ---- what is drawn ---------------------------------------------------------------------------------------------
 
     def samples(self, ticket: Batch | None, hosts: np.ndarray) -> torch.Tensor | None:
         """Local row numbers (S, B) of each host's minibatch; None for all its rows."""
@@ -57,7 +57,7 @@ class Oracles:
             found = self._nodes[key] = torch.from_numpy(self.book.rank_n[hosts]).to(self.device)
         return found
 
-    # ---- many hosts at once ---------------------------------------------------------------------------------------
+    # ---- many hosts at once ----------------------------------------------------------------------------------------
 
     def batched(
         self, payload: tuple[Any, ...], operands: list[torch.Tensor], hosts: np.ndarray, rows: np.ndarray,
@@ -119,7 +119,7 @@ class Oracles:
             estimate += (weight * difference / (2 * nu))[:, None] * u
         return estimate
 
-    # ---- one host: the reference ----------------------------------------------------------------------------------
+    # ---- one host: the reference -----------------------------------------------------------------------------------
 
     def single(self, payload: tuple[Any, ...], operands: list[torch.Tensor], host: int, row: int) -> torch.Tensor:
         """One host's answer by automatic differentiation of its loss; operands are (D,)."""

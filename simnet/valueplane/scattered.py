@@ -32,7 +32,7 @@ class Cell:
 
     def __init__(self, key: Any, args: list[Cell], info: Any, shape: tuple[int, ...], new: Any) -> None:
         self.key, self.args, self.info, self.shape, self._new = key, args, info, shape, new
-        self.level = 1 + max((a.level for a in args), default=0)
+        self.level: int = 1 + max((a.level for a in args), default=0)
         self.value: Any = None
 
     @property
@@ -55,7 +55,7 @@ class Scattered(Following):
         self._known: dict[Any, Cell] = {}
         self._forms: dict[Task, Callable[[list[torch.Tensor]], torch.Tensor]] = {}
 
-    # ---- cells instead of tensors ---------------------------------------------------------------------------------
+    # ---- cells instead of tensors ----------------------------------------------------------------------------------
 
     def _cell(self, key: Any, args: list[Any], info: Any, shape: tuple[int, ...]) -> Any:
         cell = Cell(key, args, info, tuple(shape), self._cell)
@@ -128,7 +128,7 @@ class Scattered(Following):
         value: torch.Tensor = cell.value
         return value
 
-    # ---- running them -----------------------------------------------------------------------------------------------
+    # ---- running them ----------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Run all pending cells, level by level, the cells of one key and level together."""

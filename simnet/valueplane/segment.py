@@ -46,7 +46,9 @@ class SegmentPlan:
         self.widest = max(widths)
         for t in outputs:
             dtype = executor._dtype_of(t)
-            match = next((q for q in dying if tuple(buffers[q].shape[1:]) == t.shape and buffers[q].dtype == dtype), None)
+            match = next(
+                (q for q in dying if tuple(buffers[q].shape[1:]) == t.shape and buffers[q].dtype == dtype), None
+            )
             if match is not None and buffers[match].is_contiguous():
                 dying.remove(match)
                 self.overwritten.append(match)

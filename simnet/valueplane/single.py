@@ -54,9 +54,7 @@ class Single:
             return self.oracles.random(task.payload, np.array([host]), task.shape)[0]
         raise ProgramError(f"no executor knows the task {task!r}")
 
-    def mix_one(
-        self, x: Exchange, host: int, own: Row, others: list[Row | None], stand_ins: list[Row | None]
-    ) -> Row:
+    def mix_one(self, x: Exchange, host: int, own: Row, others: list[Row | None], stand_ins: list[Row | None]) -> Row:
         """Host's weighted sum: `others[e]` is the message of in-edge e (None: missing), `stand_ins[e]` what stands
         for it then (None: nothing).
         """
@@ -80,9 +78,7 @@ class Single:
 
     def out_rank(self, x: Exchange) -> dict[tuple[int, int], int]:
         """The place of each target among a source's out-neighbours in node order."""
-        return {
-            (s, int(x.edges.target[e])): r for s, es in enumerate(x.edges.out_edges) for r, e in enumerate(es)
-        }
+        return {(s, int(x.edges.target[e])): r for s, es in enumerate(x.edges.out_edges) for r, e in enumerate(es)}
 
 
 class OneByOne(Single):
@@ -97,7 +93,7 @@ class OneByOne(Single):
     def catch_up(self, recording: Recording, mark: int) -> None:
         graph = recording.graph
         if self._graph is None:
-            self._graph, graph.release = graph, lambda id: self.values.pop(id, None)
+            self._graph, graph.release = graph, self._release
         count = 0
         for task in graph.pending:
             if task.id >= mark:
@@ -106,6 +102,9 @@ class OneByOne(Single):
             self._done(task, graph)
             count += 1
         del graph.pending[:count]
+
+    def _release(self, id: int) -> None:
+        self.values.pop(id, None)
 
     def _done(self, task: Task, graph: Any) -> None:
         for q in task.reads:
