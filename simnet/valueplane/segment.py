@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from simnet.graph import Graph, Ref, Task
+from simnet.graph import FLOAT, Graph, Ref, Task
 
 if TYPE_CHECKING:
     from simnet.valueplane.batched import Batched
@@ -114,8 +114,10 @@ class SegmentPlan:
             return
         factor = next(a for a in product.args if not isinstance(a, Ref))
         other = product.reads[0]
-        if not isinstance(factor, int | float):
-            return
+        buffers = self.executor.bank.buffers
+        kind = tasks[position[other]].dtype if other in position else buffers[other].dtype
+        if not isinstance(factor, int | float) or kind not in (FLOAT, self.executor.dtype):
+            return  # a mask or an index times a number
         self.skipped.add(k)
         self.last_read[k] = []
         self.last_read[j] = [q for q in (*self.last_read[j], other) if q != right.id and q not in self.homes]
