@@ -141,6 +141,8 @@ def _targets(record: Record) -> list[str]:
     targets: Mapping[str, Any] = record.summary.get("targets") or {}
     rows = []
     for metric, reached in targets.items():
+        if metric not in record.rounds:  # an estimate, in which nothing is learned
+            continue
         reached = reached or {}
         wanted = reached.get("target", reached.get("value"))
         sign = "" if wanted is None else f" {'>=' if rises(metric) else '<='} {_exponent(f'{wanted:g}')}"

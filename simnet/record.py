@@ -318,9 +318,7 @@ def _read(db: sqlite3.Connection, directory: Path | None, final: dict[str, np.nd
 
 def _make_room(directory: Path, overwrite: bool) -> None:
     if (directory / _FILE).exists() and not overwrite:
-        raise InputError(
-            f"{directory} already holds a record; name another directory, or ask to replace it: --overwrite, or overwrite=True"
-        )
+        raise InputError(f"{directory} already holds a record; name another directory, or replace it with --overwrite")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name in _OWN_FILES:

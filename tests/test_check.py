@@ -36,11 +36,7 @@ GOOD = """
 NOT_APPLICABLE = {
     "AllReduceSGD": {"one lost message leaves it finite"},
     "LocalSGD": {"one lost message leaves it finite"},
-    "FedAvg": {
-        "one lost message leaves it finite",
-        "batched = one by one, also where n = d",
-        "runs alone, n = 1",
-    },
+    "FedAvg": {"one lost message leaves it finite", "runs alone, n = 1"},
 }
 
 

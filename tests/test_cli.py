@@ -56,8 +56,10 @@ def engine(stand_in: Callable[..., None]) -> SimpleNamespace:
     """A run that takes no time: notes what it was asked, and ends as it is told."""
     seen = SimpleNamespace(outcome="finished", raises=None)
 
-    def run(scenario: Any, set: Any = None, out: Path | None = None, progress: Any = None) -> SimpleNamespace:
-        seen.scenario, seen.out = scenario, out
+    def run(
+        scenario: Any, set: Any = None, out: Path | None = None, progress: Any = None, overwrite: bool = False
+    ) -> SimpleNamespace:
+        seen.scenario, seen.out, seen.overwrite = scenario, out, overwrite
         if out is not None:
             out.mkdir(parents=True)
         progress(EVENT)

@@ -73,6 +73,13 @@ def test_the_end_of_a_run_reads_like_this() -> None:
     assert summary(finished()) + "\n" == SUMMARY
 
 
+def test_an_estimate_says_nothing_of_targets() -> None:
+    record = finished()
+    nothing_learned = {name: record.rounds[name] for name in ("round", "sim_time_s", "wire_bytes", "messages")}
+    said = summary(dataclasses.replace(record, rounds=nothing_learned))
+    assert "target" not in said and "after round" not in said
+
+
 def test_only_the_host_line_depends_on_the_machine() -> None:
     slow, fast = summary(finished(9.0)).splitlines(), summary(finished(0.2)).splitlines()
     assert slow[:-1] == fast[:-1]
