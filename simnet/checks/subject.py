@@ -25,7 +25,7 @@ NODES, ROUNDS = 6, 6
 LINK = {"bandwidth": "1 Mbit/s", "latency": "3 ms"}
 LOSS = 0.3
 KEEP_LOCAL = "the instance serves every node and every run: keep what changes in local variables of the program"
-# What a user's program can plausibly raise; an error of another class is the kernel's and keeps its traceback.
+# What a user's program can plausibly raise, or make torch raise.
 PROGRAM_ERRORS = (
     SimnetError, TypeError, ValueError, AttributeError, NameError, LookupError, ArithmeticError, RuntimeError,
 )  # fmt: skip
@@ -129,14 +129,16 @@ class Subject:
         try:
             return run(self.scenario(n, **sections))
         except PROGRAM_ERRORS as error:
-            at = [line_of(error, self.file)]
+            at: list[Place | None] = [line_of(error, self.file)]
             if isinstance(error, ProgramError) and log is not None:
                 if "before it is there" in str(error):
-                    at = [place for _, place in log.forgotten()][-1:]
+                    at = [place for _, place in log.forgotten()[-1:]]
                 elif at == [None]:
                     at = [log.at or Place(self.file, self._first_line())]
             elif isinstance(error, InputError) and log is not None and at == [None]:
                 at = [log.reported]
+            if at == [None] and not isinstance(error, SimnetError | RuntimeError):
+                raise  # it never passed through the program: the kernel's own
             lines = [str(place) for place in at if place is not None]
             raise Failed("\n".join([*lines, words(error)]), cure_of(error)) from error
 
