@@ -142,14 +142,13 @@ def _three_panels(
         if target is not None:
             axes.axhline(target, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     if target is not None:
-        ends_above = np.median([curve.y[-1] for curve in curves]) > target
         panels[0].annotate(
             "target",
-            (1, target),
+            (0, target),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, -11 if ends_above else 3),  # on the side of the line where the curves do not end
+            xytext=(3, 3 if percent else -11),  # at the left the curves are still on the other side of the line
             textcoords="offset points",
-            ha="right",
+            ha="left",
             color="#5F5F5F",
             fontsize=9,
         )
