@@ -278,7 +278,8 @@ def _exit_by(record: Record) -> None:
         typer.echo("interrupted; what was reported is kept in the record", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if record.ended in (Outcome.DIVERGED, Outcome.STARVED, Outcome.TOO_LARGE):
-        typer.echo(f"{record.outcome}; try: {record.ended.advice}", err=True)
+        advice = record.ended.advice
+        typer.echo(record.outcome if advice in record.outcome else f"{record.outcome}; {advice}", err=True)
         raise typer.Exit(EXIT_BADLY_ENDED)
 
 
