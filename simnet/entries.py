@@ -32,7 +32,7 @@ class Entry:
 
     __slots__ = (
         "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows",
-        "seconds", "shapes", "tasks", "timeout_s", "to", "travel", "when_task",
+        "seconds", "shapes", "stand_ins", "tasks", "timeout_s", "to", "travel", "when_task",
     )  # fmt: skip
 
     def __init__(self, op: int, mark: int) -> None:
@@ -53,6 +53,7 @@ class Entry:
         self.occurrence = 0  # of a send: keys what becomes of it
         self.shapes: Any = None  # of what a receive got
         self.plain = False  # a receive whose result is None
+        self.stand_ins = 0  # of a receive: Values given for what may not come
 
 
 class Report:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simnet.recording import Recording
 
 Duration = float
+Missing: TypeAlias = Value | tuple[Value, ...] | None  # what stands in for a message that does not come
 
 
 class Verb:
@@ -204,11 +205,11 @@ class Node:
         """Send row i of `rows` to the i-th node of `to`."""
         return Verb("scatter", (rows,), None, to=to)
 
-    def receive(self, frm: Any, timeout_s: float | None = None, missing: Value | None = None) -> Verb:
+    def receive(self, frm: Any, timeout_s: float | None = None, missing: Missing = None) -> Verb:
         """The next message from the one node of `frm`; `frm="any"`: the earliest that waits."""
         return Verb("receive", (), None, frm=frm, timeout_s=timeout_s, missing=missing)
 
-    def gather(self, frm: Any, timeout_s: float | None = None, missing: Value | None = None) -> Verb:
+    def gather(self, frm: Any, timeout_s: float | None = None, missing: Missing = None) -> Verb:
         """The next message from each node of `frm`, as rows: shape (nodes of frm, *shape)."""
         return Verb("gather", (), None, frm=frm, timeout_s=timeout_s, missing=missing)
 

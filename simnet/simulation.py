@@ -37,7 +37,10 @@ class Simulation:
             until=np.inf if until is None else float(until),
         )  # fmt: skip
         self.recordings = self._recordings()
-        self.reporting = [r for r in self.recordings if _reports(plan.algorithm.programs()[r.role])]
+        programs = plan.algorithm.programs()
+        self.reporting = [
+            r for r in self.recordings if len(programs) == 1 or _reports(programs[r.role], plan.algorithm, set())
+        ]
         self.outcome, self.text = Outcome.FINISHED, ""
         self.last_row: dict[str, Any] = {}
         self.final: dict[str, np.ndarray] = {}
@@ -59,6 +62,10 @@ class Simulation:
         plane: Any
         if self.tier == "arrays":
             plane = ArraysPlane(self.book, self.recordings[0], self.account, self.values, self)
+        elif self.tier == "compiled":
+            from simnet.timeplane.events import CompiledWalker  # numba is imported where it is needed
+
+            plane = CompiledWalker(self.book, self.recordings[0], self.account, self.values, self)
         else:
             items = self.values if self.kind == "items" or self.estimating else None
             plane = Walker(self.book, self.recordings, self.account, self.values, self, items)
@@ -209,7 +216,7 @@ class Simulation:
         until = self.account.until
         if until == np.inf:
             return
-        if isinstance(plane, Walker):
+        if not isinstance(plane, ArraysPlane):
             by_index = {r.index_: r for r in self.recordings}
             for (recording, index), times in sorted(plane.times.items()):
                 self._partial.append((by_index[recording], index, times))
@@ -304,9 +311,12 @@ class Simulation:
         return out
 
 
-def _reports(program: Callable[..., Any]) -> bool:
-    """Whether a program's text makes reports (a role that makes none, such as a client, has no rows)."""
-    return "report" in program.__code__.co_names
+def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> bool:
+    """Whether a role's text, or a method of the algorithm that it calls, makes reports (a client's makes none)."""
+    names = set(program.__code__.co_names) - seen
+    seen |= names
+    called = (getattr(algorithm, name, None) for name in names)
+    return "report" in names or any(_reports(f, algorithm, seen) for f in called if hasattr(f, "__code__"))
 
 
 def _to_numpy(v: Any) -> np.ndarray:

@@ -243,12 +243,13 @@ def _receive(r: Recording, verb: Verb, split: bool) -> Entry:
     entry.rows = verb.kind == "gather"
     entry.timeout_s = verb.options["timeout_s"]
     if missing is not None:
-        entry.results = (missing,)
+        entry.results = missing if isinstance(missing, tuple) else (missing,)
+        entry.stand_ins = len(entry.results)
     if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
         raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
-    if entry.timeout_s is not None and missing is None and len(r.members) > 1:
-        raise ProgramError("a receive with a timeout needs missing=, a Value that stands in, where the role has "
-                           "several members")  # fmt: skip
+    if entry.timeout_s is not None and missing is None and (entry.rows or len(r.members) > 1):
+        raise ProgramError(f"node.{verb.kind} with a timeout needs missing=, a Value that stands in, where the role has "
+                           "several members or several messages are awaited")  # fmt: skip
     return entry
 
 

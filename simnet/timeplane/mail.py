@@ -178,7 +178,7 @@ class Mail:
             got: list[Message | None] = [min(arrived, key=lambda m: (m.arrival_s, m.source))] if arrived else [None]
         else:
             got = []
-            for j in entry.frm:
+            for j in (j for j in entry.frm if j != i):
                 message = self._message(j, i)
                 in_time = message is not None and message.arrival_s <= now
                 got.append(message if in_time else None)
@@ -188,16 +188,27 @@ class Mail:
                 self.taken[pair] = self.taken.get(pair, 0) + 1
         kept = [None if m is None or m.lost else m for m in got]
         shapes = next((m.shapes for m in kept if m is not None), None)
+        if None in kept and not entry.stand_ins and (entry.rows or len(walker.recording_of[i].members) > 1):
+            raise ProgramError(f"a message to host {self.book.network.hosts[i]} is missing: give the receive a Value as "
+                               "missing=, which stands in at the members of the role that get none")  # fmt: skip
         if entry.shapes is None:
-            if shapes is None and not entry.results:
-                entry.plain = True
-            elif shapes is None:
-                entry.shapes = tuple(v.shape for v in entry.results)
-            else:
-                entry.shapes = tuple((len(got), *s) for s in shapes) if entry.rows else shapes
+            self._settle_shapes(entry, shapes, len(got))
         walker.need_items("node.receive").received(
             walker.recording_of[i], walker.member_of[i], entry, [None if m is None else m.values for m in kept]
         )
+
+    def _settle_shapes(self, entry: Entry, shapes: tuple[tuple[int, ...], ...] | None, senders: int) -> None:
+        """The shapes of a receive's results, from the first message that came, else from what stands in for it."""
+        if shapes is None and not entry.stand_ins:
+            entry.plain = True
+            return
+        if shapes is None:
+            shapes = tuple(v.shape for v in entry.results)
+            if entry.rows:  # a stand-in may be one row, or one for each sender
+                shapes = tuple(s[1:] if len(s) > 1 and s[0] == senders else s for s in shapes)
+        if entry.stand_ins not in (0, len(shapes)):
+            raise ProgramError(f"a message of {len(shapes)} Values needs as many in missing=, not {entry.stand_ins}")
+        entry.shapes = tuple((senders, *s) for s in shapes) if entry.rows else shapes
 
     def why(self, host: int) -> str:
         """What a host that waits for ever is waiting for, in words."""

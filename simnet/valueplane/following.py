@@ -74,7 +74,7 @@ class Following(Single):
 
     def _run(self, task: Task, args: list[Any], recording: Recording, m: int, host: int) -> Any:
         if task.kind == "received":
-            return self._gathered(self._bound.pop((recording.index_, m, _binding(task))), args)
+            return self._gathered(task, self._bound.pop((recording.index_, m, _binding(task))), args)
         if task.kind in ("mix", "rows", "average", "all_gather"):
             return self._bound.pop((recording.index_, m, _binding(task)))
         if task.kind == "sent":
@@ -225,10 +225,12 @@ class Following(Single):
             rows = [None if c is None else c[i] for c in contents]
             self._bound[recording.index_, m, (id(entry), i)] = rows, entry.rows
 
-    def _gathered(self, bound: tuple[list[Row | None], bool], args: list[Row]) -> Row:
+    def _gathered(self, task: Task, bound: tuple[list[Row | None], bool], args: list[Row]) -> Row:
         """The rows of a receive, with the stand-in (known only to the task) where nothing came."""
         rows, stacked = bound
-        filled = [row if row is not None else (args[0][i] if stacked else args[0]) for i, row in enumerate(rows)]
+        given = args[task.payload[1]] if args else None
+        by_row = given is not None and stacked and given.ndim == len(task.shape)
+        filled: list[Any] = [row if row is not None else given[i] if by_row else given for i, row in enumerate(rows)]  # type: ignore[index]
         return self.stack(filled) if stacked else filled[0]
 
     def read(self, recording: Recording, m: int, entry: Entry) -> None:
