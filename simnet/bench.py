@@ -5,8 +5,9 @@
     simnet bench time                the time plane alone, messages per second
 
 The common job: D-PSGD on digits, Dirichlet(0.5) split with 64 rows a node, an MLP 64-32-10 (2,410 parameters),
-batch 16, 100 rounds, a random 4-regular graph with weights 1/5. The floor is the same arithmetic by hand in batched tensors, with
-no simulator around it; the loop is one `nn.Module` and one optimizer for each node. Nobody evaluates until the end.
+batch 16, 100 rounds, a random 4-regular graph with weights 1/5. The floor is the same arithmetic by hand in batched
+tensors, with no simulator around it; the loop is one `nn.Module` and one optimizer for each node. Nobody evaluates until
+the end.
 """
 
 from __future__ import annotations
@@ -276,7 +277,7 @@ def _loop(plan: Plan, states: dict[str, Any]) -> float:
 # ---- the time plane alone ------------------------------------------------------------------------------------------
 
 
-def time_scenario(n: int, rounds: int, **network: Any) -> Scenario:
+def time_scenario(n: int, rounds: int, deadline_s: float | None = None, **network: Any) -> Scenario:
     """A lossless 4-regular network of unequal nodes, a problem without data."""
     graph = nx.random_regular_graph(DEGREE, n, seed=1)
     return Scenario.of(
@@ -285,7 +286,7 @@ def time_scenario(n: int, rounds: int, **network: Any) -> Scenario:
             "network": {"graph": graph, "link": {"bandwidth": "10 Mbit/s", "latency": "20 ms"}, **network},
             "nodes": {"step": "10 ms", "jitter": 0.3},
             "problem": {"name": "Quadratic", "dim": 650},
-            "algorithm": {"name": "DPSGD", "eta": 0.1},
+            "algorithm": {"name": "DPSGD", "eta": 0.1, "deadline_s": deadline_s},
             "rounds": rounds,
             "record": {"timeline": False},
         }
@@ -294,22 +295,23 @@ def time_scenario(n: int, rounds: int, **network: Any) -> Scenario:
 
 def time_plane(repeats: int) -> list[dict[str, Any]]:
     """Messages per CPU second of the tiers, and the large case with its peak memory."""
-    small = prepare(time_scenario(1000, 100))
     rows = []
-    seconds = interleaved(
-        {"arrays": lambda: _walked(small, "arrays"), "events": lambda: _walked(small, "events")}, repeats
-    )  # fmt: skip
-    for tier, spent in seconds.items():
+    cases = {
+        "lossless": prepare(time_scenario(1000, 100)),
+        "5 % loss": prepare(time_scenario(1000, 100, policy="drop", link={"loss": 0.05})),
+        "5 % loss, deadline": prepare(time_scenario(1000, 100, 0.05, policy="drop", link={"loss": 0.05})),
+    }
+    for case, plan in cases.items():
+        contenders: dict[str, Timed] = {
+            tier: (lambda tier=tier, plan=plan: _walked(plan, tier))  # type: ignore[misc]
+            for tier in ("arrays", "compiled", "events")
+        }
         messages = 1000 * DEGREE * 100
-        rows.append({"job": f"time plane, {tier}", "nodes": 1000, "messages": messages,
-                     "messages_per_s": messages / statistics.median(spent)})  # fmt: skip
-    lossy = prepare(time_scenario(1000, 100, policy="drop", link={"loss": 0.05}))
-    seconds = interleaved(
-        {"arrays": lambda: _walked(lossy, "arrays"), "events": lambda: _walked(lossy, "events")}, repeats
-    )  # fmt: skip
-    for tier, spent in seconds.items():
-        rows.append({"job": f"time plane, {tier}, 5 % loss", "nodes": 1000, "messages": 400_000,
-                     "messages_per_s": 400_000 / statistics.median(spent)})  # fmt: skip
+        for tier, spent in interleaved(contenders, repeats).items():
+            rate = messages / statistics.median(spent)
+            rows.append(
+                {"job": f"time plane, {tier}, {case}", "nodes": 1000, "messages": messages, "messages_per_s": rate}
+            )
     large = prepare(time_scenario(100_000, 20))
     large.book().edges(large.topology, 0, "node")
     spent = [_walked(large, "arrays") for _ in range(3)]
@@ -327,11 +329,16 @@ def _walked(plan: Plan, tier: str) -> float:
     account, keep = Account(book, timeline=False), _Keep(values, plan.scenario.rounds)
     recording = Recording(book, "node", book.members["node"], plan.algorithm.program)
     gc.disable()
-    plane = (
-        ArraysPlane(book, recording, account, values, keep)
-        if tier == "arrays"
-        else Walker(book, [recording], account, values, keep)
-    )
-    plane.run()
+    _plane(tier)(book, recording, account, values, keep).run()
     gc.enable()
     return time.process_time() - started
+
+
+def _plane(tier: str) -> Any:
+    if tier == "arrays":
+        return ArraysPlane
+    if tier == "compiled":
+        from simnet.timeplane.events import CompiledWalker
+
+        return CompiledWalker
+    return lambda book, recording, *rest: Walker(book, [recording], *rest)

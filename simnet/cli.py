@@ -45,7 +45,7 @@ NodeRun = Annotated[
     bool | None, typer.Option("--node-run", show_default=False, help="One generator per node: the slow reference.")
 ]
 Executor = Annotated[str | None, typer.Option("--executor", help="batched or one-by-one (the reference).")]
-Tier = Annotated[str | None, typer.Option("--tier", help="Time plane: auto, arrays, events or processes.")]
+Tier = Annotated[str | None, typer.Option("--tier", help="Time plane: auto, arrays, compiled, events or processes.")]
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ class Dataset:
     """
 
     name: str
-    train_x: np.ndarray  # (M, F) float32 or float64
+    train_x: np.ndarray  # (M, F) float32 or float64; int64 where they are numbers of characters
     train_y: np.ndarray  # (M,)
     test_x: np.ndarray = field(default_factory=_no_rows)
     test_y: np.ndarray = field(default_factory=lambda: np.zeros(0))

@@ -10,8 +10,10 @@ Shapes: N nodes; S nodes of one call (each with its own x); D parameters; B rows
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _FEWEST_NODES = 32
 _PIECE_NUMBERS = 1 << 19  # 2 MiB of float32: whole batches that leave the cache were slower
 
-Kernels = Literal["closed", "vmap"]
+Kernels = Literal["closed", "vmap", "loop"]
 
 
 class Problem(ABC):
@@ -53,6 +55,21 @@ class Problem(ABC):
         """Names and per-node shapes of the first Values that a program may ask for."""
         return {"x": (self.dim,)}
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The tensors that x consists of, by name, in their order in x; one vector unless a subclass says more."""
+        return {"x": (self.dim,)}
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each of `shapes` lies in x, so that a method can treat a model layer by layer.
+
+        `x[problem.slices[name]]` is that tensor, flat and row by row.
+        """
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        ends = accumulate(sizes)
+        return {name: slice(end - size, end) for name, size, end in zip(self.shapes, sizes, ends, strict=True)}
+
     @abstractmethod
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows; 2 for a multiply-add."""
@@ -62,7 +79,8 @@ class Problem(ABC):
     def prepare(self, device: Any, dtype: Any, kernels: Kernels = "closed") -> None:
         """Move the data to `device` in `dtype`; called once before any method below.
 
-        `kernels="vmap"` uses vmap(grad(loss)) even where closed forms exist (they are compared in the tests).
+        `kernels="vmap"` uses vmap(grad(loss)) even where closed forms exist (they are compared in the tests);
+        `kernels="loop"` takes grad(loss) one node at a time, for what vmap cannot batch.
         """
         self.device, self.dtype, self.kernels = torch.device(device), dtype, kernels
         self.load(self.device, dtype)
@@ -99,7 +117,7 @@ class Problem(ABC):
     def losses(self, x_SD: Tensor, nodes_S: Tensor, samples_SB: Tensor | None = None) -> Tensor:
         """f_i(x_i) for each node of `nodes_S`, shape (S,)."""
         out = x_SD.new_empty(len(x_SD))
-        form = self.closed_losses if self._closed else torch.func.vmap(self.data_loss)
+        form = self.closed_losses if self._closed else self.each(self.data_loss)
         with torch.no_grad():
             for piece, data in self._pieces(nodes_S, samples_SB):
                 out[piece] = form(x_SD[piece], *data)
@@ -118,7 +136,7 @@ class Problem(ABC):
                 if self._closed:
                     self.closed_gradients(x_SD[piece], *data, out=out[piece])
                 else:
-                    out[piece] = torch.func.vmap(torch.func.grad(self.data_loss))(x_SD[piece], *data)
+                    out[piece] = self.each(torch.func.grad(self.data_loss))(x_SD[piece], *data)
         return out
 
     def hvps(
@@ -136,7 +154,7 @@ class Problem(ABC):
                 if self._closed:
                     self.closed_hvps(x_SD[piece], v_SD[piece], *data, out=out[piece])
                 else:
-                    out[piece] = torch.func.vmap(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
+                    out[piece] = self.each(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
         return out
 
     @abstractmethod
@@ -178,6 +196,12 @@ class Problem(ABC):
     @property
     def _closed(self) -> bool:
         return self.closed_forms and self.kernels == "closed"
+
+    def each(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """`function` of one node's tensors as a function of all nodes' at once: by vmap, or one by one (`loop`)."""
+        if self.kernels != "loop":
+            return torch.func.vmap(function)
+        return lambda *batched: torch.stack([function(*single) for single in zip(*batched, strict=True)])
 
     def _indices(self, rows: Any) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.device)

@@ -285,7 +285,7 @@ class Execution(Section):
     """CPU threads of the value plane."""
     executor: Annotated[Literal["batched", "one_by_one"], BeforeValidator(_underscored)] = "batched"
     """All nodes at once, or one task at a time (the reference)."""
-    tier: Literal["auto", "arrays", "events", "processes"] = "auto"
+    tier: Literal["auto", "arrays", "compiled", "events", "processes"] = "auto"
     """The time plane's engine; `auto` takes the fastest that is exact."""
     node_run: bool = False
     """One generator per node in place of one per role (the reference; slow)."""

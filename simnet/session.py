@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from simnet.record import Record, RecordWriter
 from simnet.recording import Recording
 from simnet.scenario import Scenario
 from simnet.simulation import Progress, Simulation
-from simnet.timeplane.account import NeedsEvents
+from simnet.timeplane.account import NeedsEvents, NeedsWalker
 from simnet.timeplane.walker import NeedsItems
+
+WORTH_COMPILING = 300_000  # messages: fewer take the plain walker less time than loading compiled code
 
 Source = str | Path | Mapping[str, Any] | Scenario
 
@@ -98,10 +101,13 @@ def _attempts(
         simulation = Simulation(plan, book, values, tier, kind, writer, progress)
         try:
             return simulation.run()
-        except (NeedsEvents, NeedsItems) as reason:
-            if execution.tier == "arrays":
-                raise ScenarioError(f"the arrays tier cannot run this exactly: {reason}; leave the tier to 'auto'",
-                                    field="execution.tier", value="arrays") from reason  # fmt: skip
+        except (NeedsEvents, NeedsWalker, NeedsItems) as reason:
+            if execution.tier in ("arrays", "compiled"):
+                raise ScenarioError(
+                    f"the {execution.tier} tier cannot run this exactly: {reason}; leave the tier to 'auto'",
+                    field="execution.tier",
+                    value=execution.tier,
+                ) from reason
             writer.restart()
     raise ProgramError("no tier can run this program")
 
@@ -112,15 +118,21 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
     if execution.node_run or execution.tier == "processes" or not algorithm.synchronous:
         return [("processes", "items")]
     if algorithm.roles:
-        if execution.tier == "arrays":
+        if execution.tier in ("arrays", "compiled"):
             raise ScenarioError(
-                "the arrays tier runs programs of a single role", field="execution.tier", value="arrays"
+                f"the {execution.tier} tier runs programs of a single role",
+                field="execution.tier",
+                value=execution.tier,
             )
         return [("events", "items")]
     tiers = [("events", "lockstep"), ("events", "items")]
     if execution.tier == "events":
         return tiers
-    return [("arrays", "lockstep")] + ([] if execution.tier == "arrays" else tiers)
+    if execution.tier in ("arrays", "compiled"):
+        return [(execution.tier, "lockstep")]
+    worthwhile = len(plan.topology.edges(0)[0]) * plan.scenario.rounds >= WORTH_COMPILING
+    compiled = [("compiled", "lockstep")] if worthwhile and find_spec("numba") is not None else []
+    return [("arrays", "lockstep"), *compiled, *tiers]
 
 
 class NoValues:

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from simnet.book import Book
-from simnet.entries import Entry
-from simnet.exchange import Exchange
 from simnet.network.fate import Fate
 from simnet.network.ledger import Ledger
 from simnet.network.network import EdgeSet
@@ -23,6 +21,10 @@ SHOWN_NODES, SHOWN_ROUNDS = 24, 12  # what the picture of who computed, sent and
 
 class NeedsEvents(Exception):
     """The arrays tier cannot run this program exactly; the events tier can."""
+
+
+class NeedsWalker(Exception):
+    """The compiled walk has no verb for this; its reference has."""
 
 
 class Values(Protocol):
@@ -125,40 +127,3 @@ class Account:
 
 def _order(id: Any) -> tuple[Any, ...]:
     return (id,) if isinstance(id, int) else tuple(id)
-
-
-def settle_stale(x: Exchange, arrival_E: np.ndarray, leave_n: np.ndarray, sent_E: np.ndarray | None) -> None:
-    """Fill in which exchange's message each edge uses under `missing="stale"`: the newest that had arrived when its
-    receiver left, none newer than this exchange; -1 before any. `sent_E`: the messages that there are (None: all);
-    one that is still on its way may have an arrival that nobody knows yet (infinite; see `learn_late`).
-    """
-    channel, edges = x.channel, x.edges
-    if channel.stored_E is None:
-        channel.stored_E = np.full(edges.size, -1, dtype=np.int64)
-    got = np.ones(edges.size, bool) if x.got_E is None else x.got_E
-    if x.active_n is not None:  # one who takes no part did not wait: what it has is what is there
-        got = got & (x.active_n[edges.target] | (arrival_E <= leave_n[edges.target]))
-    source = np.where(got, x.k, channel.stored_E)
-    for e, waiting in list(channel.late.items()):
-        left = leave_n[edges.target[e]]
-        arrived = [k for t, k in waiting if t <= left]
-        if arrived:
-            source[e] = max(source[e], *arrived)
-        channel.late[e] = [(t, k) for t, k in waiting if t > left and k > source[e]]
-        if not channel.late[e]:
-            del channel.late[e]
-    delivered = np.ones(edges.size, bool) if x.fate is None else x.fate.delivered_E
-    x.late_E = delivered & ~got if sent_E is None else delivered & ~got & sent_E
-    for e in np.flatnonzero(x.late_E).tolist():
-        channel.late.setdefault(e, []).append((float(arrival_E[e]), x.k))
-    x.source_E = source
-    channel.stored_E = source.copy()
-
-
-def learn_late(x: Exchange, e: int, t: float) -> None:
-    """The message on edge e of a settled exchange turns out to arrive at t."""
-    waiting = x.channel.late.get(e, [])
-    x.channel.late[e] = [(t if k == x.k else arrival, k) for arrival, k in waiting]
-
-
-__all__ = ["Account", "Entry", "Hooks", "NeedsEvents", "Values", "learn_late", "settle_stale"]

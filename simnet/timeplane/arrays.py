@@ -22,7 +22,8 @@ from simnet.exchange import INF, Average, Exchange
 from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
-from simnet.timeplane.account import Account, Hooks, NeedsEvents, Values, settle_stale
+from simnet.timeplane.account import Account, Hooks, NeedsEvents, Values
+from simnet.timeplane.settle import settle_stale
 
 
 class ArraysPlane:

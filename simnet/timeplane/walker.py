@@ -22,10 +22,11 @@ from simnet.entries import Entry, Op
 from simnet.errors import Starved
 from simnet.exchange import INF, Average, Exchange
 from simnet.recording import Recording
-from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values, learn_late, settle_stale
+from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
 from simnet.timeplane.averages import Averages
 from simnet.timeplane.boxes import Box, Port, Routes, Way
 from simnet.timeplane.mail import Mail
+from simnet.timeplane.settle import enter_arrivals, learn_late, settle
 
 COMPLETION, DEADLINE = 1, 2  # priorities of SimPy events within one instant
 
@@ -409,39 +410,15 @@ class Walker:
         return out
 
     def _settle(self, box: Box) -> None:
-        """Enter a closed (or, at a cut, an unfinished) exchange into ledger and log, and say what arrived in time."""
-        x, edges = box.x, box.x.edges
-        start, arrival = np.array(box.start), np.array(box.arrival)
-        limit = start + x.deadline_s
-        sent = start[edges.source] < INF
-        if x.active_n is not None:
-            sent &= x.active_n[edges.source]
-        active_E = None if sent.all() else sent
-        parts = []
-        if x.fate is not None and self.book.network.policy != "retry":
-            parts.append(x.fate.delivered_E)
-        if x.deadline_s < INF or not x.closed:
-            parts.append(arrival <= limit[edges.target])
-        if active_E is not None:
-            parts.append(active_E)
-        got = np.logical_and.reduce(parts) if parts else None
-        x.got_E = None if got is None or got.all() else got
-        if x.missing == "stale" and self.items is None:
-            settle_stale(x, np.where(sent, arrival, INF), np.array(box.leave), active_E)
-        if not box.entered:
-            self.account.sent(x.round, edges, x.payload_bytes, x.fate, start, active_E)
+        """Say what arrived in time of a closed (or, at a cut, an unfinished) exchange; enter its bytes if need be."""
+        learn = self.items is None
+        settle(self.account, box.x, np.array(box.start), np.array(box.arrival), np.array(box.leave), box.entered, learn)
 
     def _log(self, box: Box) -> None:
         """Every arrival of an exchange is known (or, at a cut, will never be): enter them in the event log."""
-        x, start = box.x, np.array(box.start)
-        sent = start[x.edges.source] < INF
-        if x.active_n is not None:
-            sent &= x.active_n[x.edges.source]
-        active_E = None if sent.all() else sent
-        arrival = np.array(box.arrival)
-        self.account.travelled(x.id, x.edges, x.payload_bytes, x.fate, start, arrival, active_E, x.got_E)
+        enter_arrivals(self.account, box.x, np.array(box.start), np.array(box.arrival))
         if self.items is not None:
-            self.items.closed(x)
+            self.items.closed(box.x)
 
 
 class NeedsItems(Exception):

@@ -1,0 +1,359 @@
+"""The events tier compiled: opens and closes exchanges for `compiled.walk`, which does the walking.
+
+Clocks, ledger and log equal those of `Walker`, bit for bit. It takes lockstep programs of exchanges, work and waiting;
+anything else raises `NeedsWalker`, and the reference does it.
+
+Legend: n hosts, K exchanges under way, E edges.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simnet.book import Book
+from simnet.entries import Entry, Op
+from simnet.errors import Starved
+from simnet.exchange import INF, Exchange
+from simnet.network.fate import schedule
+from simnet.network.network import EdgeSet
+from simnet.recording import Recording
+from simnet.timeplane import compiled as c
+from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
+from simnet.timeplane.settle import enter_arrivals, settle
+
+_KINDS = ("compute", "send", "wait")
+_WALKED = frozenset({Op.WORK, Op.WAIT, Op.EXCHANGE, Op.START, Op.FINISH})
+
+
+class CompiledWalker:
+    """Runs one recording for all hosts."""
+
+    def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
+        self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
+        self.env = simpy.Environment()
+        n, network = book.n, book.network
+        self.hosts = c.Hosts(
+            *(np.zeros(n, np.int64), np.full(n, -1), np.zeros(n, np.int64), np.zeros(n, bool)),
+            *(np.zeros(n) for _ in range(4)),
+            *(np.zeros(max(n, network.links)), np.zeros(n), np.zeros((64, n)), np.zeros(64, np.int64)),
+            *(np.zeros(64, np.int64), np.zeros((4096, 5))),
+        )
+        self.table = c.Table(np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros((8, n)), np.zeros(64, np.int64))
+        room = 4 * n + 64
+        self.heap = c.Heap(
+            np.zeros(room),
+            np.zeros(room, np.int64),
+            np.arange(room),
+            np.zeros((room, 4), np.int64),
+            np.zeros((room, 2)),
+        )
+        self.state = np.zeros(12, np.int64)
+        self.state[c.CURRENT] = -1
+        self.state[c.SERIAL] = network.receive_ports == "serial"
+        self.state[c.SHOWN] = account.spans is not None
+        self.clock = np.zeros(1)
+        self.open: dict[int, tuple[Exchange, int]] = {}  # exchange -> itself and its place
+        self.at: list[Exchange | None] = []  # place -> exchange
+        self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
+        self.edge_sets: list[EdgeSet] = []
+        self.most_out = 1
+        self.places, self.edges = self._no_places(), self._no_edges()
+        self.work_of: dict[int, int] = {}  # row of work -> the entry whose seconds it holds
+        self.stopping = False
+        self._mark = 0
+
+    # ---- the walk --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Walk until every program has ended, the cut by time, or a stop by the run."""
+        n, until = self.book.n, self.account.until
+        for i in range(n):
+            self.heap.order[i], self.heap.what[i, 1] = (1 << 58) | i, i
+        self.state[c.SIZE] = self.state[c.SEQUENCE] = n
+        while not self.stopping:
+            why = c.walk(
+                self.heap, self.places, self.edges, self.table, self.hosts, self.state, self.clock, until,
+                SHOWN_NODES, SHOWN_ROUNDS, self.most_out,
+            )  # fmt: skip
+            self._close()
+            if why == c.REPORTED:
+                self._report()
+            elif why == c.NEEDS_ENTRY:
+                self._record()
+            elif why == c.NEEDS_PLACE:
+                self._place(int(self.hosts.pos[self.state[c.CURRENT]]))
+            elif why == c.NEEDS_ROOM:
+                self._grow()
+            elif why in (c.ENDED, c.UNTIL):
+                break
+        self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
+        self._end(until)
+
+    def _end(self, until: float) -> None:
+        hosts, account = self.hosts, self.account
+        if not self.stopping:
+            if self.state[c.SIZE] == 0 and not hosts.finished.all():
+                self._starve()
+            for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
+                self._settle(x, s)
+                self._log(x, s)
+        self._flush_spans()
+        account.compute_s += hosts.compute
+        account.comm_s += hosts.comm
+        account.idle_s += hosts.idle
+        account.finish_s[:] = hosts.finish_s
+        account.reports_n += hosts.reports
+
+    def _starve(self) -> None:
+        host = int(np.flatnonzero(~self.hosts.finished)[0])
+        names, s = self.book.network.hosts, int(self.hosts.waiting[host])
+        x = self.at[s]
+        assert x is not None
+        sources = x.edges.source[x.edges.in_ptr[host] : x.edges.in_ptr[host + 1]]
+        silent = [str(names[int(j)]) for j in sources if self.places.start[s, j] == INF]
+        raise Starved(
+            f"node {names[host]} waits for ever in round {self.hosts.reports[host]}: neighbour {', '.join(silent)} never "
+            "gets to that exchange; give the verb a deadline or a timeout, or let the other side send"
+        )
+
+    def _report(self) -> None:
+        """All hosts have made a report: tell the run."""
+        index = int(self.hosts.reports.min()) - 1
+        row = index % len(self.hosts.made)
+        times = self.hosts.times[row].copy()
+        self.hosts.made[row] = 0
+        self.state[c.FIRST_REPORT] = index + 1
+        if index + 1 >= SHOWN_ROUNDS:
+            self.state[c.SHOWN] = 0
+        self.stopping = self.hooks.reported(self.recording, index, times)
+
+    @property
+    def times(self) -> dict[tuple[int, int], np.ndarray]:
+        """(recording, report) -> times, of reports that not all hosts have made."""
+        rows = len(self.hosts.made)
+        found = {}
+        for r in range(int(self.state[c.FIRST_REPORT]), int(self.hosts.reports.max())):
+            made = self.hosts.reports > r
+            found[self.recording.index_, r] = np.where(made, self.hosts.times[r % rows], INF)
+        return found
+
+    # ---- the table -------------------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Record entries until there is one more (or the program has ended), and copy them into the table."""
+        recording = self.recording
+        p = int(self.state[c.ENTRIES])
+        ended = recording.entry(p) is None
+        for entry in recording.entries[p:]:
+            self._copy(entry)
+        self.state[c.DONE] = ended
+        reports = recording.reports
+        while self.state[c.REPORTS] < len(reports):
+            k = int(self.state[c.REPORTS])
+            if k >= len(self.table.report_position):
+                self.table = self.table._replace(report_position=_longer(self.table.report_position))
+            self.table.report_position[k] = reports[k].position
+            self.state[c.REPORTS] = k + 1
+
+    def _copy(self, entry: Entry) -> None:
+        if entry.op not in _WALKED or entry.when_task is not None:
+            raise NeedsWalker("a verb other than exchanges, work and waiting")
+        if entry.op not in (Op.WORK, Op.WAIT) and entry.travel.missing == "stale" and self.state[c.SERIAL]:
+            raise NeedsWalker("messages behind a receiver's port may turn stale")
+        p = int(self.state[c.ENTRIES])
+        if p >= len(self.table.op):
+            self.table = self.table._replace(op=_longer(self.table.op), argument=_longer(self.table.argument))
+        self.table.op[p] = entry.op
+        if entry.op in (Op.WORK, Op.WAIT):
+            self.table.argument[p] = self._work_row(p, entry.seconds)
+        else:
+            found = self.open.get(entry.travel.id)
+            self.table.argument[p] = -1 if found is None else found[1]
+            if found is not None and entry.op == Op.FINISH:
+                self.entry_at[found[1]] = entry
+        self.state[c.ENTRIES] = p + 1
+
+    def _work_row(self, p: int, seconds: np.ndarray) -> int:
+        """A row for the seconds of entry p: one whose entry every host has passed, or a new one."""
+        slowest = int(self.hosts.pos.min())
+        rows = len(self.table.seconds)
+        row = next((r for r in range(rows) if self.work_of.get(r, -1) < slowest), None)
+        if row is None:
+            row = rows
+            self.table = self.table._replace(seconds=_longer(self.table.seconds))
+        self.table.seconds[row] = seconds
+        self.work_of[row] = p
+        return row
+
+    # ---- exchanges -------------------------------------------------------------------------------------------------
+
+    def _place(self, p: int) -> None:
+        """The first host gets to the exchange of entry p: give it a place."""
+        entry = self.recording.entries[p]
+        x: Exchange = entry.travel
+        k = self._edge_rows(x.edges)
+        if None not in self.at:
+            self._more_places()
+        s = self.at.index(None)
+        places, edges, n = self.places, x.edges, self.book.n
+        size = x.payload_bytes + self.book.network.header_bytes
+        offset_E, busy_P = schedule(edges, size, x.fate)
+        active_E = None if x.active_n is None else x.active_n[edges.source]
+        coming = edges.target if active_E is None else edges.target[active_E]
+        places.id[s], places.edges[s], places.deadline_s[s] = x.id, k, x.deadline_s
+        places.remaining[s], places.unknown[s] = n, len(coming)
+        places.active[s] = True if x.active_n is None else x.active_n
+        places.left[s] = np.bincount(coming, minlength=n)
+        places.latest[s] = places.handed[s] = -INF
+        places.start[s] = places.since[s] = places.leave[s] = places.arrival[s] = INF
+        places.offset[s, : edges.size], places.busy[s, : len(busy_P)] = offset_E, busy_P
+        places.own[s, : edges.size] = size * edges.seconds_per_byte_E
+        self.at[s], self.open[x.id], self.entry_at[s] = x, (x, s), entry
+        for q in range(p, int(self.state[c.ENTRIES])):
+            later = self.recording.entries[q]
+            if later.travel is x:
+                self.table.argument[q] = s
+                self.entry_at[s] = later
+        if self.account.until == INF:
+            self.account.sent(x.round, edges, x.payload_bytes, x.fate, active_E=active_E)
+
+    def _close(self) -> None:
+        """Exchanges that the last host has left: enter them, and let the value plane go on."""
+        count = int(self.state[c.CLOSINGS])
+        self.state[c.CLOSINGS] = 0
+        for code in self.hosts.closings[:count].tolist():
+            s = code if code >= 0 else -1 - code
+            x = self.at[s]
+            assert x is not None
+            if code >= 0:
+                self._settle(x, s)
+                self.book.close(x)
+                entry = self.entry_at[s]
+                self.values.catch_up(self.recording, self._mark)
+                self._mark = entry.mark + len(entry.tasks)
+            if self.places.unknown[s] == 0:  # else a message is still before a receiver's port
+                self._log(x, s)
+                self.at[s] = None
+                del self.open[x.id]
+
+    def _settle(self, x: Exchange, s: int) -> None:
+        places, e = self.places, x.edges.size
+        entered = self.account.until == INF
+        settle(self.account, x, places.start[s], places.arrival[s, :e], places.leave[s], entered, True)
+
+    def _log(self, x: Exchange, s: int) -> None:
+        enter_arrivals(self.account, x, self.places.start[s].copy(), self.places.arrival[s, : x.edges.size].copy())
+
+    # ---- room ------------------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Whatever the walk ran out of: events, spans, or rows for reports."""
+        if self.state[c.SIZE] + self.most_out + 8 > len(self.heap.t):
+            room = len(self.heap.t)
+            self.heap = c.Heap(*(_longer(a) for a in self.heap))
+            self.heap.row[room:] = np.arange(room, 2 * room)
+        self._flush_spans()
+        while 2 * self.most_out + 8 > len(self.hosts.spans):
+            self.hosts = self.hosts._replace(spans=_longer(self.hosts.spans))
+        ahead = int(self.hosts.reports.max()) - int(self.state[c.FIRST_REPORT])
+        if ahead >= len(self.hosts.made):
+            self._more_reports()
+
+    def _more_reports(self) -> None:
+        """Twice the rows for reports, each in its new place."""
+        hosts, old = self.hosts, len(self.hosts.made)
+        times, made = np.zeros((2 * old, self.book.n)), np.zeros(2 * old, np.int64)
+        for r in range(int(self.state[c.FIRST_REPORT]), int(hosts.reports.max())):
+            times[r % (2 * old)], made[r % (2 * old)] = hosts.times[r % old], hosts.made[r % old]
+        self.hosts = hosts._replace(times=times, made=made)
+
+    def _flush_spans(self) -> None:
+        account, count = self.account, int(self.state[c.SPANS])
+        self.state[c.SPANS] = 0
+        if account.spans is not None:
+            for node, kind, start, end, round in self.hosts.spans[:count].tolist():
+                account.spans.append((int(node), _KINDS[int(kind)], start, end, int(round)))
+
+    def _no_places(self) -> c.Places:
+        n = self.book.n
+        whole, real = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape))
+        return c.Places(
+            *(whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)),
+            *(real(0, n) for _ in range(5)),
+            *(real(0, 0) for _ in range(4)),
+        )
+
+    def _more_places(self) -> None:
+        """Twice as many exchanges can be under way, each as wide as the largest set of edges."""
+        more = max(4, len(self.at))
+        widest = max(e.size for e in self.edge_sets)
+        ports = max(len(e.ports) for e in self.edge_sets)
+        widths = {"arrival": widest, "offset": widest, "own": widest, "busy": ports}
+        grown = []
+        for name, array in zip(c.Places._fields, self.places, strict=True):
+            shape = (len(self.at) + more, *array.shape[1:])
+            if name in widths:
+                shape = (shape[0], max(array.shape[1], widths[name]))
+            fresh = np.zeros(shape, array.dtype)
+            fresh[tuple(slice(0, k) for k in array.shape)] = array
+            grown.append(fresh)
+        self.places = c.Places(*grown)
+        self.at += [None] * more
+        if len(self.hosts.closings) < 2 * len(self.at) + 8:
+            self.hosts = self.hosts._replace(closings=np.zeros(4 * len(self.at) + 8, np.int64))
+
+    def _no_edges(self) -> c.Edges:
+        return c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(6)))
+
+    def _edge_rows(self, edges: EdgeSet) -> int:
+        """The row of a set of edges in what the walk reads; a new set takes the row of one that nobody uses."""
+        if edges in self.edge_sets:
+            return self.edge_sets.index(edges)
+        in_use = {int(self.places.edges[s]) for _, s in self.open.values()}
+        free = [k for k in range(len(self.edge_sets)) if k not in in_use] if len(self.edge_sets) >= 16 else []
+        if free:
+            k = free[0]
+            self.edge_sets[k] = edges
+        else:
+            k = len(self.edge_sets)
+            self.edge_sets.append(edges)
+        rows = len(self.edge_sets)
+        n, widest = self.book.n, max(e.size for e in self.edge_sets)
+        ports = max(len(e.ports) for e in self.edge_sets)
+        shapes = ((rows, n + 1), (rows, ports), (rows, ports), (rows, ports + 1), (rows, widest), (rows, widest))
+        self.edges = c.Edges(*(_fitted(a, shape) for a, shape in zip(self.edges, shapes, strict=True)))
+        order = np.argsort(edges.port_host, kind="stable")  # ports by host, each with its messages in order
+        sizes = np.diff(np.append(edges.port_starts, edges.size))[order]
+        ends = np.concatenate(([0], np.cumsum(sizes)))
+        messages = np.concatenate(
+            [edges.by_port[edges.port_starts[q] : edges.port_starts[q] + m] for q, m in zip(order, sizes, strict=True)]
+            or [np.zeros(0, np.int64)]
+        )
+        t, count = self.edges, len(edges.ports)
+        t.host_ports[k] = np.searchsorted(edges.port_host[order], np.arange(n + 1))
+        t.port[k, :count], t.rank[k, :count] = edges.ports[order], order
+        t.port_messages[k, : count + 1] = ends
+        t.edge[k, : edges.size], t.target[k, : edges.size] = messages, edges.target[messages]
+        if edges.size:
+            self.most_out = max(self.most_out, int(np.bincount(edges.source).max()))
+        if self.at and (widest > self.places.arrival.shape[1] or ports > self.places.busy.shape[1]):
+            self._more_places()
+        return k
+
+
+def _longer(array: np.ndarray) -> np.ndarray:
+    """The array with twice the rows."""
+    return np.concatenate((array, np.zeros_like(array)))
+
+
+def _fitted(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The array with at least these rows and columns."""
+    wanted = (max(array.shape[0], shape[0]), max(array.shape[1], shape[1]))
+    if wanted == array.shape:
+        return array
+    fresh: Any = np.zeros(wanted, np.int64)
+    fresh[: array.shape[0], : array.shape[1]] = array
+    return fresh
