@@ -6,8 +6,8 @@
 
 The common job: D-PSGD on digits, Dirichlet(0.5) split with 64 rows a node, an MLP 64-32-10 (2,410 parameters),
 batch 16, 100 rounds, a random 4-regular graph with weights 1/5. The floor is the same arithmetic by hand in batched
-tensors, with no simulator around it; the loop is one `nn.Module` and one optimizer for each node. Nobody evaluates until
-the end.
+tensors, with no simulator around it; the loop is one `nn.Module` and one optimizer for each node. Nobody evaluates
+until the end.
 """
 
 from __future__ import annotations

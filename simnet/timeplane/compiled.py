@@ -6,6 +6,9 @@ that all have made, more room. All state is in arrays between calls. Only exchan
 Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges, V entries, W rows of work, R reports.
 """
 
+# numba infers the types of these functions
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -274,7 +277,7 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
         if state[SIZE] + most_out + 4 > room or state[SPANS] + 2 * most_out + 4 > span_room:
             return NEEDS_ROOM
         op = ops[p]
-        if op == WORK or op == WAIT:
+        if op in (WORK, WAIT):
             pos[i] = p + 1
             seconds = work[arguments[p], i]
             if seconds == 0.0:

@@ -36,10 +36,20 @@ class CompiledWalker:
         self.env = simpy.Environment()
         n, network = book.n, book.network
         self.hosts = c.Hosts(
-            *(np.zeros(n, np.int64), np.full(n, -1), np.zeros(n, np.int64), np.zeros(n, bool)),
-            *(np.zeros(n) for _ in range(4)),
-            *(np.zeros(max(n, network.links)), np.zeros(n), np.zeros((64, n)), np.zeros(64, np.int64)),
-            *(np.zeros(64, np.int64), np.zeros((4096, 5))),
+            pos=np.zeros(n, np.int64),
+            waiting=np.full(n, -1),
+            reports=np.zeros(n, np.int64),
+            finished=np.zeros(n, bool),
+            compute=np.zeros(n),
+            comm=np.zeros(n),
+            idle=np.zeros(n),
+            finish_s=np.zeros(n),
+            free=np.zeros(max(n, network.links)),
+            receive_free=np.zeros(n),
+            times=np.zeros((64, n)),
+            made=np.zeros(64, np.int64),
+            closings=np.zeros(64, np.int64),
+            spans=np.zeros((4096, 5)),
         )
         self.table = c.Table(np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros((8, n)), np.zeros(64, np.int64))
         room = 4 * n + 64
@@ -115,8 +125,8 @@ class CompiledWalker:
         sources = x.edges.source[x.edges.in_ptr[host] : x.edges.in_ptr[host + 1]]
         silent = [str(names[int(j)]) for j in sources if self.places.start[s, j] == INF]
         raise Starved(
-            f"node {names[host]} waits for ever in round {self.hosts.reports[host]}: neighbour {', '.join(silent)} never "
-            "gets to that exchange; give the verb a deadline or a timeout, or let the other side send"
+            f"node {names[host]} waits for ever in round {self.hosts.reports[host]}: neighbour {', '.join(silent)} "
+            "never gets to that exchange; give the verb a deadline or a timeout, or let the other side send"
         )
 
     def _report(self) -> None:

@@ -189,8 +189,10 @@ class Mail:
         kept = [None if m is None or m.lost else m for m in got]
         shapes = next((m.shapes for m in kept if m is not None), None)
         if None in kept and not entry.stand_ins and (entry.rows or len(walker.recording_of[i].members) > 1):
-            raise ProgramError(f"a message to host {self.book.network.hosts[i]} is missing: give the receive a Value as "
-                               "missing=, which stands in at the members of the role that get none")  # fmt: skip
+            raise ProgramError(
+                f"a message to host {self.book.network.hosts[i]} is missing: give the receive a Value as missing=, "
+                "which stands in at the members of the role that get none"
+            )
         if entry.shapes is None:
             self._settle_shapes(entry, shapes, len(got))
         walker.need_items("node.receive").received(

@@ -20,9 +20,9 @@ def settle(
     entered: bool,
     learn: bool,
 ) -> None:
-    """Fill in what arrived in time (at a cut: of an unfinished exchange), and enter the bytes unless they are `entered`.
+    """Fill in what arrived in time (at a cut: of an unfinished exchange).
 
-    `learn`: also which older message stands in under `missing="stale"`.
+    Its bytes are entered here unless they are `entered` already. `learn`: also which older message stands in under `missing="stale"`.
     """
     edges = x.edges
     active_E = _sent(x, start_n)
