@@ -25,6 +25,10 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "Logistic": "simnet.models.problems.logistic:Logistic",
         "Softmax": "simnet.models.problems.softmax:Softmax",
         "MLP": "simnet.models.problems.mlp:MLP",
+        "CNN": "simnet.models.problems.cnn:CNN",
+        "Transformer": "simnet.models.problems.transformer:Transformer",
+        "Module": "simnet.models.problems.module:Module",
+        "Declared": "simnet.models.problems.declared:Declared",
     },
     "datasets": {
         "digits": "simnet.models.datasets.shipped:digits",
@@ -33,6 +37,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "idx": "simnet.models.datasets.idx:idx",
         "npz": "simnet.models.datasets.tables:npz",
         "csv": "simnet.models.datasets.tables:csv",
+        "text": "simnet.models.datasets.text:text",
+        "sample_text": "simnet.models.datasets.text:sample_text",
     },
     "splits": {
         "iid": "simnet.models.splits.shipped:iid",

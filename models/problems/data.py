@@ -28,12 +28,12 @@ _PIECE_NUMBERS = 1 << 22  # numbers that one piece of a full-batch, objective or
 Weighting = Literal["nodes", "samples"]
 
 
-class DataProblem(Problem):
-    """A model on real rows, with closed forms for all nodes at once.
+class RowProblem(Problem):
+    """What has a loss for each row: gathers rows for its nodes, and sums over all of them.
 
-    A subclass gives `outputs` (the model), `row_losses` (the loss on its outputs), and, if it sets
-    `closed_forms`, the closed forms on gathered rows. A minibatch weights its rows 1/B; a full batch comes
-    with a weight per row, zero where rows are padding.
+    A subclass gives `data_loss` (one node's loss on gathered rows) and `pooled_losses` (several models' losses
+    on the same rows). A minibatch weights its rows 1/B; a full batch comes with a weight per row, zero where
+    rows are padding.
 
     Args:
         samples_N: rows at each node.
@@ -42,8 +42,6 @@ class DataProblem(Problem):
         l2: ridge coefficient on all parameters.
         weighting: f as the mean over nodes, or over samples (nodes weighted by their rows).
     """
-
-    closed_forms: ClassVar[bool] = True
 
     def __init__(
         self, samples_N: np.ndarray, dim: int, *, has_test: bool, l2: float = 0.0, weighting: Weighting = "nodes"
@@ -58,19 +56,16 @@ class DataProblem(Problem):
         """The dataset and each node's rows."""
 
     @abstractmethod
-    def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
-        """The model's outputs, (S, C, B); differentiable. `X_SBF` may be a broadcast view.
-
-        Rows come last: a softmax over 10 adjacent numbers was 20 times slower than one over a middle axis.
-        """
+    def pooled_losses(self, x_KD: Tensor, X_MF: Tensor, y_M: Tensor) -> Tensor:
+        """The loss of each of K models on each of M rows, (K, M), without the ridge term; differentiable."""
 
     @abstractmethod
-    def row_losses(self, z_SCB: Tensor, y_SB: Tensor) -> Tensor:
-        """The loss of each row, (S, B); differentiable."""
+    def pooled_metrics(self, x_KD: Tensor, X_MF: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        """Sums over these rows of `validation_loss` and further test metrics, (K,) each."""
 
-    def scores(self, z_KCM: Tensor, y_M: Tensor) -> dict[str, Tensor]:
-        """Sums over rows of further test metrics, each (K,); none unless a subclass says more."""
-        return {}
+    def feature_rows(self, x: np.ndarray, device: Any, dtype: Any) -> Tensor:
+        """Rows of features as the model takes them; contiguous, since rows are gathered."""
+        return torch.as_tensor(x, dtype=dtype, device=device).contiguous()
 
     # ---- tensors -------------------------------------------------------------------------------------------------
 
@@ -78,9 +73,9 @@ class DataProblem(Problem):
         parts = self.parts()
         self._scratch: dict[str, tuple[tuple[int, ...], Tensor, Tensor]] = {}
         data, sizes = parts.dataset, parts.sizes
-        self._X_MF = torch.as_tensor(data.train_x, dtype=dtype, device=device).contiguous()  # rows are gathered
+        self._X_MF = self.feature_rows(data.train_x, device, dtype)
         self._y_M = self._targets(data.train_y, device, dtype)
-        self._test_X = torch.as_tensor(data.test_x, dtype=dtype, device=device).contiguous()
+        self._test_X = self.feature_rows(data.test_x, device, dtype)
         self._test_y = self._targets(data.test_y, device, dtype)
         flat = np.concatenate(parts.rows).astype(np.int64)
         self._rows = torch.as_tensor(flat, device=device)  # all nodes' rows, one node after another
@@ -133,19 +128,93 @@ class DataProblem(Problem):
         self._scratch[name] = (shape, memory[:count].view(shape), memory)
         return self._scratch[name][1]
 
-    def product(self, name: str, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
-        """The batched matrix product in the scratch memory `name`."""
-        return torch.bmm(a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
-
-    def affine(self, name: str, bias: Tensor, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
-        """The batched matrix product plus a broadcast bias in the scratch memory `name`."""
-        return torch.baddbmm(bias, a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
-
     def piece_size(self, batch: int | None) -> int:
         """Few enough nodes for the cache in a minibatch call, for a modest memory in a full-batch one."""
         if batch is not None:
             return super().piece_size(batch)
         return max(1, min(_PIECE_NUMBERS // max(int(self.samples_N.max()) * self.widest(), self.dim), self.nodes))
+
+    # ---- all data ------------------------------------------------------------------------------------------------
+
+    def objectives(self, x_KD: Tensor) -> Tensor:
+        total_K = (0.5 * self.l2) * x_KD.square().sum(1)
+        for models, X_MF, y_M, weight_M in self._passes(x_KD, self._train(), self._weight_M):
+            total_K[models] += self.pooled_losses(x_KD[models], X_MF, y_M) @ weight_M
+        return total_K
+
+    def objective_gradient(self, x_D: Tensor) -> Tensor:
+        total_D = self.l2 * x_D
+        for _, X_MF, y_M, weight_M in self._passes(x_D[None], self._train(), self._weight_M):
+            with torch.enable_grad():
+                x = x_D.detach().clone().requires_grad_(True)
+                loss = self.pooled_losses(x[None], X_MF, y_M)[0] @ weight_M
+            total_D += torch.autograd.grad(loss, x)[0]
+        return total_D
+
+    def validate(self, x_KD: Tensor) -> dict[str, Tensor]:
+        """Mean loss (without the ridge term) and the subclass's scores over the test rows, for each of K models."""
+        if not self.has_test:
+            return {}
+        totals: dict[str, Tensor] = {}
+        count = len(self._test_y)
+        weight_M = torch.ones(count, dtype=self.dtype, device=self.device)
+        for models, X_MF, y_M, _ in self._passes(x_KD, (self._test_X, self._test_y), weight_M):
+            for name, value in self.pooled_metrics(x_KD[models], X_MF, y_M).items():
+                totals.setdefault(name, torch.zeros(len(x_KD), dtype=self.dtype, device=self.device))[models] += value
+        return {name: total.div_(count) for name, total in totals.items()}
+
+    def widest(self) -> int:
+        """The largest number of values that the model holds for one row at one node."""
+        return self._X_MF.shape[1]
+
+    def _train(self) -> tuple[Tensor, Tensor]:
+        return (self._X_MF, self._y_M) if self._held is None else (self._X_MF[self._held], self._y_M[self._held])
+
+    def _passes(
+        self, x_KD: Tensor, rows: tuple[Tensor, Tensor], weight_M: Tensor
+    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """(slice of K, X, y, weights) over blocks whose intermediate values stay small."""
+        X_MF, y_M = rows
+        block = max(1, min(len(y_M), _PIECE_NUMBERS // self.widest()))
+        models = max(1, _PIECE_NUMBERS // (block * self.widest()))
+        for k in range(0, len(x_KD), models):
+            for m in range(0, len(y_M), block):
+                piece = slice(m, m + block)
+                yield slice(k, k + models), X_MF[piece], y_M[piece], weight_M[piece]
+
+
+class DataProblem(RowProblem):
+    """A model on real rows, with closed forms for all nodes at once.
+
+    A subclass gives `outputs` (the model), `row_losses` (the loss on its outputs), and, if it sets
+    `closed_forms`, the closed forms on gathered rows. Arguments as in `RowProblem`.
+    """
+
+    closed_forms: ClassVar[bool] = True
+
+    @abstractmethod
+    def outputs(self, x_SD: Tensor, X_SBF: Tensor) -> Tensor:
+        """The model's outputs, (S, C, B); differentiable. `X_SBF` may be a broadcast view.
+
+        Rows come last: a softmax over 10 adjacent numbers was 20 times slower than one over a middle axis.
+        """
+
+    @abstractmethod
+    def row_losses(self, z_SCB: Tensor, y_SB: Tensor) -> Tensor:
+        """The loss of each row, (S, B); differentiable."""
+
+    def scores(self, z_KCM: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        """Sums over rows of further test metrics, each (K,); none unless a subclass says more."""
+        return {}
+
+    def pooled_losses(self, x_KD: Tensor, X_MF: Tensor, y_M: Tensor) -> Tensor:
+        z_KCM = self.outputs(x_KD, X_MF.expand(len(x_KD), -1, -1))
+        return self.row_losses(z_KCM, y_M.expand(len(z_KCM), -1))
+
+    def pooled_metrics(self, x_KD: Tensor, X_MF: Tensor, y_M: Tensor) -> dict[str, Tensor]:
+        z_KCM = self.outputs(x_KD, X_MF.expand(len(x_KD), -1, -1))
+        loss_KM = self.row_losses(z_KCM, y_M.expand(len(z_KCM), -1))
+        return {"validation_loss": loss_KM.sum(1), **self.scores(z_KCM, y_M)}
 
     # ---- one node's loss, and losses by hand -----------------------------------------------------------------------
 
@@ -170,56 +239,13 @@ class DataProblem(Problem):
         if self.l2:
             out_SD.add_(x_SD, alpha=self.l2)
 
-    # ---- all data ------------------------------------------------------------------------------------------------
+    def product(self, name: str, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
+        """The batched matrix product in the scratch memory `name`."""
+        return torch.bmm(a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
 
-    def objectives(self, x_KD: Tensor) -> Tensor:
-        total_K = (0.5 * self.l2) * x_KD.square().sum(1)
-        for models, X_MF, y_M, weight_M in self._passes(x_KD, self._train(), self._weight_M):
-            z_KCM = self.outputs(x_KD[models], X_MF.expand(len(x_KD[models]), -1, -1))
-            total_K[models] += self.row_losses(z_KCM, y_M.expand(len(z_KCM), -1)) @ weight_M
-        return total_K
-
-    def objective_gradient(self, x_D: Tensor) -> Tensor:
-        total_D = self.l2 * x_D
-        for _, X_MF, y_M, weight_M in self._passes(x_D[None], self._train(), self._weight_M):
-            with torch.enable_grad():
-                x = x_D.detach().clone().requires_grad_(True)
-                loss = self.row_losses(self.outputs(x[None], X_MF[None]), y_M[None])[0] @ weight_M
-            total_D += torch.autograd.grad(loss, x)[0]
-        return total_D
-
-    def validate(self, x_KD: Tensor) -> dict[str, Tensor]:
-        """Mean loss (without the ridge term) and the subclass's scores over the test rows, for each of K models."""
-        if not self.has_test:
-            return {}
-        totals: dict[str, Tensor] = {}
-        count = len(self._test_y)
-        weight_M = torch.ones(count, dtype=self.dtype, device=self.device)
-        for models, X_MF, y_M, w_M in self._passes(x_KD, (self._test_X, self._test_y), weight_M):
-            z_KCM = self.outputs(x_KD[models], X_MF.expand(len(x_KD[models]), -1, -1))
-            sums = {"validation_loss": self.row_losses(z_KCM, y_M.expand(len(z_KCM), -1)) @ w_M}
-            for name, value in (sums | self.scores(z_KCM, y_M)).items():
-                totals.setdefault(name, torch.zeros(len(x_KD), dtype=self.dtype, device=self.device))[models] += value
-        return {name: total.div_(count) for name, total in totals.items()}
-
-    def widest(self) -> int:
-        """The largest number of values that the model holds for one row at one node."""
-        return self._X_MF.shape[1]
-
-    def _train(self) -> tuple[Tensor, Tensor]:
-        return (self._X_MF, self._y_M) if self._held is None else (self._X_MF[self._held], self._y_M[self._held])
-
-    def _passes(
-        self, x_KD: Tensor, rows: tuple[Tensor, Tensor], weight_M: Tensor
-    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """(slice of K, X, y, weights) over blocks whose intermediate values stay small."""
-        X_MF, y_M = rows
-        block = max(1, min(len(y_M), _PIECE_NUMBERS // self.widest()))
-        models = max(1, _PIECE_NUMBERS // (block * self.widest()))
-        for k in range(0, len(x_KD), models):
-            for m in range(0, len(y_M), block):
-                piece = slice(m, m + block)
-                yield slice(k, k + models), X_MF[piece], y_M[piece], weight_M[piece]
+    def affine(self, name: str, bias: Tensor, a_SIJ: Tensor, b_SJK: Tensor) -> Tensor:
+        """The batched matrix product plus a broadcast bias in the scratch memory `name`."""
+        return torch.baddbmm(bias, a_SIJ, b_SJK, out=self.scratch(name, *a_SIJ.shape[:2], b_SJK.shape[2]))
 
 
 def classification_parts(parts: Parts, name: str, *, binary: bool = False) -> Parts:

@@ -58,6 +58,13 @@ class MLP(DataProblem):
     def parts(self) -> Parts:
         return self._parts
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, (inner, out) in enumerate(self.layers, 1):
+            shapes |= {f"layer{number}.weight": (out, inner), f"layer{number}.bias": (out,)}
+        return shapes
+
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         first, all_ = self.layers[0][0] * self.layers[0][1], sum(inner * out for inner, out in self.layers)
         products = {"loss": all_, "gradient": 3 * all_ - first, "hvp": 8 * all_ - 5 * first}[oracle]

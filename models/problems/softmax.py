@@ -36,6 +36,10 @@ class Softmax(DataProblem):
     def parts(self) -> Parts:
         return self._parts
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"weight": (self.classes, self.features), "bias": (self.classes,)}
+
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         return {"loss": 2.0, "gradient": 4.0, "hvp": 6.0}[oracle] * self._cut * np.asarray(samples, np.float64)
 
