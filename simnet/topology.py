@@ -84,6 +84,19 @@ def sorted_edges(src: np.ndarray, dst: np.ndarray, n: int) -> tuple[np.ndarray, 
     return sources, targets
 
 
+def weighted_edges(
+    src: np.ndarray, dst: np.ndarray, weight: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges sorted by (target, source) with their weights, read-only; the weights of an edge given twice add up."""
+    codes = np.asarray(dst, np.int64) * n + np.asarray(src, np.int64)
+    unique, place = np.unique(codes, return_inverse=True)
+    total = np.bincount(place, weight, len(unique))
+    targets, sources = np.divmod(unique, max(n, 1))
+    for array in (sources, targets, total):
+        array.setflags(write=False)
+    return sources, targets, total
+
+
 def is_connected(src: np.ndarray, dst: np.ndarray, n: int) -> bool:
     """Whether every node reaches every other along directed edges (an empty or one-node graph does)."""
     return n < 2 or (_reaches_all(src, dst, n) and _reaches_all(dst, src, n))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from simnet import streams
 from simnet.errors import TopologyError
+from simnet.models.topologies.sequences import made
 from simnet.topology import StaticTopology, Topology, sorted_edges
 
 
@@ -38,19 +40,33 @@ class RandomMatching(Topology):
     Over all pairs, a uniformly random permutation is cut into pairs (an odd node out stays alone). With
     `graph`, pairs are neighbours in it: edges in random order, each taken while both ends are free, so the
     matching is maximal.
+
+    Args:
+        n: nodes.
+        seed: of the draws, and of `graph` where that is a name and draws.
+        graph: a name (`ring`), a mapping `{name: erdos_renyi, p: 0.3}` or a networkx graph.
+        hosts: the nodes of `graph` that are nodes here, in order; by default all.
+        base_dir: folder that file names count from.
     """
 
     def __init__(
-        self, n: int, *, seed: int = 0, graph: nx.Graph | None = None, hosts: Sequence[Hashable] | None = None
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        graph: str | dict[str, Any] | nx.Graph | None = None,
+        hosts: list[Any] | None = None,
+        base_dir: Path | None = None,
     ) -> None:
         self.n, self.seed = n, seed
         self._pairs: tuple[np.ndarray, np.ndarray] | None = None
         if graph is None:
             return
-        base = StaticTopology(graph, hosts)
-        if base.directed or base.n != n:
-            kind = "directed" if base.directed else f"on {base.n} nodes"
-            raise TopologyError(f"random_matching: its graph is {kind}; needs an undirected one on {n} nodes")
+        given = made(graph, n, seed, base_dir, "topology.graph")
+        base = given if isinstance(given, Topology) else StaticTopology(given, hosts)
+        if base.directed or base.n != n or not base.static:
+            kind = "directed" if base.directed else f"on {base.n} nodes" if base.static else "another at each exchange"
+            raise TopologyError(f"random_matching: its graph is {kind}; needs an undirected fixed one on {n} nodes")
         src, dst = base.edges(0)
         self._pairs = src[src < dst], dst[src < dst]
         self.connected = base.connected
