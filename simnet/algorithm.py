@@ -32,7 +32,8 @@ class Algorithm:
     `data_roles`: the roles whose nodes hold data; empty for all.
     `mixing`: the kind of mixing matrix it needs: `doubly_stochastic`, `symmetric`, `row_stochastic`,
     `column_stochastic` or None.
-    `connected`: it needs a connected topology. `keeps_mean`: without gradients the mean of the x_i never moves.
+    `connected`: it needs a connected topology. `tree`: one without cycles, undirected and always the same.
+    `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
     `synchronous`: every node runs the same verbs, so one generator serves all; False asks for one per node.
     """
@@ -41,6 +42,7 @@ class Algorithm:
     data_roles: ClassVar[tuple[str, ...]] = ()
     mixing: ClassVar[str | None] = "doubly_stochastic"
     connected: ClassVar[bool] = True
+    tree: ClassVar[bool] = False
     keeps_mean: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     synchronous: ClassVar[bool] = True

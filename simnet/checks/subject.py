@@ -99,7 +99,9 @@ class Subject:
         """A small scenario on an irregular graph, so that equal degrees hide nothing; sections replace its own."""
         kind = nx.DiGraph if self.directed else nx.Graph
         graph = nx.cycle_graph(n, create_using=kind) if n > 1 else nx.empty_graph(1, create_using=kind)
-        if n > 3:
+        if self.algorithm.tree and n > 1:
+            graph = nx.from_edgelist((max(0, i - 2), i) for i in range(1, n))  # two arms of uneven length
+        elif n > 3:
             graph.add_edges_from([(0, 2), (1, n - 1)] if self.directed else [(0, n // 2)])
         made: dict[str, Any] = {
             "network": {"graph": graph, "link": LINK},
