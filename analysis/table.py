@@ -29,7 +29,7 @@ _LABEL = 30
 def summary(record: Record) -> str:
     """The end of a run in aligned lines: outcome, time and where it went, bytes by kind, metrics, targets."""
     end = record.summary
-    parts = [_title(record), _outcome(record), _time(record), _bytes(record), _metrics(record), _targets(record)]
+    parts = [_title(record), _facts(record), _outcome(record), _time(record), _bytes(record), _metrics(record), _targets(record)]
     host = _host(record, end)
     return "\n\n".join("\n".join(part) for part in [*parts, host] if part)
 
@@ -74,6 +74,19 @@ def _title(record: Record) -> list[str]:
     parts += [_count(nodes, "node")] if nodes else []
     parts += [f"seed {header['seed']}"] if "seed" in header else []
     return [", ".join(parts)] if parts else []
+
+
+def _facts(record: Record) -> list[str]:
+    """How fast the topology mixes, and how the data are dealt."""
+    header, lines = record.header, []
+    if "spectral_gap" in header:
+        gap, least = header["spectral_gap"], header.get("lambda_min")
+        lines.append(_line("spectral gap of W", "not computed" if gap is None else f"{gap:.4g}"))
+        lines.append(_line("  smallest eigenvalue", "not computed" if least is None else f"{least:.4g}"))
+    if rows := header.get("rows_per_node"):
+        few, many = min(rows), max(rows)
+        lines.append(_line("rows of data per node", f"{few:,}" if few == many else f"{few:,} to {many:,}"))
+    return lines
 
 
 def _outcome(record: Record) -> list[str]:
