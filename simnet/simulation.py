@@ -254,7 +254,8 @@ class Simulation:
     def _finish(self) -> Record:
         account, writer, network = self.account, self.writer, self.book.network
         by_link = account.ledger.by_link()
-        names = [str(h) for h in network.node_names]
+        numbered = all(isinstance(h, int) for h in network.node_names)
+        names = network.node_names if numbered else [str(h) for h in network.node_names]
         ends = {"source": [names[i] for i in network.link_source], "target": [names[i] for i in network.link_target]}
         writer.links({**ends, **by_link})
         sent = np.bincount(network.link_source, by_link["wire_bytes"], len(names))[: network.n]
@@ -316,7 +317,7 @@ def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> boo
     names = set(program.__code__.co_names) - seen
     seen |= names
     called = (getattr(algorithm, name, None) for name in names)
-    return "report" in names or any(_reports(f, algorithm, seen) for f in called if hasattr(f, "__code__"))
+    return "report" in names or any(callable(f) and hasattr(f, "__code__") and _reports(f, algorithm, seen) for f in called)
 
 
 def _to_numpy(v: Any) -> np.ndarray:

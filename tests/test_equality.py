@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simnet.errors import ScenarioError
 from simnet.record import Record
-from tests.programs import PROGRAMS, Averages, Gossips, Masked, Matches, Overlaps, Sums, Tuples, base, go, tiny_data
+from tests.programs import PROGRAMS, Masked, Matches, Tuples, base, go, tiny_data
 
 EXACT_COLUMNS = ("round", "wire_bytes", "messages")
 SECONDS = ("compute_s", "exposed_comm_s", "idle_s", "finish_s")
@@ -51,6 +51,10 @@ def check_all(scenario: dict[str, Any], chunk_rows: int | None = None) -> Record
     assert reference.outcome in ("finished", "simulated time limit"), reference.outcome
     check_equal(reference, go(scenario, "processes", "one_by_one"), True, "node run")
     check_equal(reference, go(scenario, "events", "batched", execution__chunk_rows=chunk_rows), True, "events batched")
+    try:
+        check_equal(reference, go(scenario, "compiled", execution__chunk_rows=chunk_rows), True, "compiled")
+    except ScenarioError as error:  # the compiled walk knows exchanges, work and waiting
+        assert "compiled tier cannot run this exactly" in str(error)
     for executor in ("batched", "one_by_one"):
         fast = go(scenario, "auto", executor, execution__chunk_rows=chunk_rows)
         check_equal(reference, fast, fast.summary["tier"] != "arrays", f"{fast.summary['tier']} {executor}")

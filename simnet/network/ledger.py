@@ -29,21 +29,26 @@ class Ledger:
         self.lost_messages = 0
 
     def add(
-        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None = None, active_E: np.ndarray | None = None
-    ) -> None:
-        """Enter one message of `payload` bytes (headers apart) on each active edge of the set."""
+        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None = None, active_E: np.ndarray | None = None,
+        times: int = 1,
+    ) -> None:  # fmt: skip
+        """Enter one message of `payload` bytes (headers apart) on each active edge of the set; `times=-1` takes it
+        back.
+        """
         header = self.network.header_bytes
         size = payload + header
         count = edges.size if active_E is None else int(np.count_nonzero(active_E))
         if fate is None and active_E is None:
             total = len(edges.hops_H) * size
-            self._whole[edges, payload] = self._whole.get((edges, payload), 0) + 1
+            self._whole[edges, payload] = self._whole.get((edges, payload), 0) + times
         else:
-            total = self._enter(edges, payload, header, fate, active_E)
-        self._round(round, total, count)
-        self.nominal_bits += 8 * payload * count
+            total = self._enter(edges, payload, header, fate, active_E, times)
+        self._round(round, total * times, count * times)
+        self.nominal_bits += 8 * payload * count * times
 
-    def _enter(self, edges: EdgeSet, payload: int, header: int, fate: Fate | None, active_E: np.ndarray | None) -> int:
+    def _enter(
+        self, edges: EdgeSet, payload: int, header: int, fate: Fate | None, active_E: np.ndarray | None, times: int
+    ) -> int:
         hops, per_edge = edges.hops_H, np.diff(edges.hop_ptr)
         on = np.ones(len(hops), bool) if active_E is None else np.repeat(active_E, per_edge)
         size = payload + header
@@ -57,13 +62,13 @@ class Ledger:
             extra = np.where(reached, np.maximum(again, 0) * packet_bytes, 0)
             missing = np.where(reached, np.minimum(again, 0) * packet_bytes, 0)  # lost on an earlier hop
             lost_E = ~fate.delivered_E if active_E is None else ~fate.delivered_E & active_E
-            self.lost_messages += int(np.count_nonzero(lost_E))
-            np.add.at(self._lost, hops, np.repeat(lost_E, per_edge) & reached)
-            np.add.at(self._bytes[0], hops, np.maximum(missing, -payload * reached))
-        np.add.at(self._messages, hops, reached)
-        np.add.at(self._bytes[0], hops, payload * reached)
-        np.add.at(self._bytes[2], hops, header * reached)
-        np.add.at(self._bytes[3], hops, extra)
+            self.lost_messages += times * int(np.count_nonzero(lost_E))
+            np.add.at(self._lost, hops, times * (np.repeat(lost_E, per_edge) & reached))
+            np.add.at(self._bytes[0], hops, times * np.maximum(missing, -payload * reached))
+        np.add.at(self._messages, hops, times * reached)
+        np.add.at(self._bytes[0], hops, times * payload * reached)
+        np.add.at(self._bytes[2], hops, times * header * reached)
+        np.add.at(self._bytes[3], hops, times * extra)
         carried = int(size * np.count_nonzero(reached) + extra.sum())
         if fate is not None:
             carried += int(np.maximum(missing, -payload * reached).sum())

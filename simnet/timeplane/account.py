@@ -40,6 +40,8 @@ class Values(Protocol):
 class Hooks(Protocol):
     """What a time plane tells the run."""
 
+    reporting: list[Recording]
+
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         """Every member has made report `index`, at `times`; True to stop there."""
 
@@ -74,6 +76,16 @@ class Account:
             active_E = before if active_E is None else before & active_E
         if edges.size:
             self.ledger.add(round, edges, payload, fate, None if active_E is None or active_E.all() else active_E)
+
+    def cut_by_round(self, last: int, ahead: list[tuple[Any, np.ndarray | None]]) -> None:
+        """The run stops at report `last`: take back the exchanges of hosts that are `ahead` of it (each with its active
+        edges), and what the picture shows of later rounds.
+        """
+        for x, active_E in ahead:
+            if x.edges.size and x.round > last:
+                self.ledger.add(x.round, x.edges, x.payload_bytes, x.fate, active_E, times=-1)
+        if self.spans is not None:
+            self.spans = [span for span in self.spans if span[4] <= last]
 
     def travelled(
         self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, arrival_E: np.ndarray,

@@ -45,8 +45,10 @@ class ArraysPlane:
     def run(self) -> None:
         """Walk the table to its end, or to the cut by simulated time."""
         self.env.process(self._walk())
-        self.env.run()
-        self.account.finish_s[:] = np.minimum(self.clock_n, self.account.until)
+        try:
+            self.env.run()
+        finally:
+            self.account.finish_s[:] = np.minimum(self.clock_n, self.account.until)
 
     def _walk(self) -> Generator[Any, Any, None]:
         p, until = 0, self.account.until

@@ -6,16 +6,27 @@ messages queue at the host's port like any other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from simnet.entries import Entry
 from simnet.exchange import INF
+from simnet.network.fate import Fate
+from simnet.network.network import EdgeSet
 from simnet.timeplane.boxes import AverageBox
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
+
+
+class Half(NamedTuple):
+    """One way of an average."""
+
+    round: int
+    edges: EdgeSet
+    payload_bytes: int
+    fate: Fate | None
 
 
 class Averages:
@@ -109,6 +120,17 @@ class Averages:
             self._settle(box)
             del self.boxes[box.x.id]
             walker.closed(box.x, box.entry[i])
+
+    def entered(self) -> list[tuple[Any, np.ndarray | None]]:
+        """The two halves of each average under way whose bytes are entered, as exchanges for the ledger."""
+        if self.walker.account.until < INF:
+            return []
+        halves: list[tuple[Any, np.ndarray | None]] = []
+        for box in self.boxes.values():
+            x = box.x
+            halves += [(Half(x.round, x.up, x.up_bytes, x.up_fate), None),
+                       (Half(x.round, x.down, x.down_bytes, x.down_fate), None)]  # fmt: skip
+        return halves
 
     def settle(self) -> None:
         """At a cut: enter what was sent of averages that never ended."""

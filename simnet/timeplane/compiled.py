@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-WORK, EXCHANGE, START, FINISH, WAIT = 0, 1, 2, 3, 8  # as in simnet.entries.Op
+from simnet.entries import Op
+
+WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
 RESUME, LEFT, DEADLINE, FIRST_BIT = 0, 1, 2, 3  # kinds of events
 ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED = 0, 1, 2, 3, 4, 5, 6  # why a call returns
 
@@ -90,6 +92,7 @@ class Hosts(NamedTuple):
     receive_free: Any  # float64 (n,)
     times: Any  # float64 (R, n): when reports were made
     made: Any  # int64 (R,): by how many
+    spent: Any  # float64 (R, 3, n): seconds computed, communicated and idle until then
     closings: Any  # int64 (K + 1,): exchanges that the last host has left
     spans: Any  # float64 (cap, 5): node, kind, start, end, round
 
@@ -267,6 +270,7 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
             row = r % len(hosts.made)
             hosts.times[row, i] = now
             hosts.made[row] += 1
+            hosts.spent[row, 0, i], hosts.spent[row, 1, i], hosts.spent[row, 2, i] = compute[i], comm[i], idle[i]
             if hosts.made[row] == len(pos):
                 return REPORTED
         if p >= state[ENTRIES]:

@@ -15,7 +15,7 @@ import simpy
 
 from simnet.book import Book
 from simnet.entries import Entry, Op
-from simnet.errors import Starved
+from simnet.errors import RunError, Starved
 from simnet.exchange import INF, Exchange
 from simnet.network.fate import schedule
 from simnet.network.network import EdgeSet
@@ -48,6 +48,7 @@ class CompiledWalker:
             receive_free=np.zeros(n),
             times=np.zeros((64, n)),
             made=np.zeros(64, np.int64),
+            spent=np.zeros((64, 3, n)),
             closings=np.zeros(64, np.int64),
             spans=np.zeros((4096, 5)),
         )
@@ -83,33 +84,53 @@ class CompiledWalker:
         for i in range(n):
             self.heap.order[i], self.heap.what[i, 1] = (1 << 58) | i, i
         self.state[c.SIZE] = self.state[c.SEQUENCE] = n
-        while not self.stopping:
-            why = c.walk(
-                self.heap, self.places, self.edges, self.table, self.hosts, self.state, self.clock, until,
-                SHOWN_NODES, SHOWN_ROUNDS, self.most_out,
-            )  # fmt: skip
-            self._close()
-            if why == c.REPORTED:
-                self._report()
-            elif why == c.NEEDS_ENTRY:
-                self._record()
-            elif why == c.NEEDS_PLACE:
-                self._place(int(self.hosts.pos[self.state[c.CURRENT]]))
-            elif why == c.NEEDS_ROOM:
-                self._grow()
-            elif why in (c.ENDED, c.UNTIL):
-                break
-        self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
-        self._end(until)
+        try:
+            while not self.stopping:
+                why = c.walk(
+                    self.heap, self.places, self.edges, self.table, self.hosts, self.state, self.clock, until,
+                    SHOWN_NODES, SHOWN_ROUNDS, self.most_out,
+                )  # fmt: skip
+                self._close()
+                if why == c.REPORTED:
+                    self._report()
+                elif why == c.NEEDS_ENTRY:
+                    self._record()
+                elif why == c.NEEDS_PLACE:
+                    self._place(int(self.hosts.pos[self.state[c.CURRENT]]))
+                elif why == c.NEEDS_ROOM:
+                    self._grow()
+                elif why in (c.ENDED, c.UNTIL):
+                    break
+            self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
+            self._end(until)
+        finally:
+            self._enter()
 
     def _end(self, until: float) -> None:
-        hosts, account = self.hosts, self.account
         if not self.stopping:
-            if self.state[c.SIZE] == 0 and not hosts.finished.all():
-                self._starve()
-            for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
+            self._leave_waiting(until)
+        for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
+            if not x.closed and not self.stopping:
                 self._settle(x, s)
+            if x.closed or not self.stopping:
                 self._log(x, s)
+        if not self.stopping and self.state[c.SIZE] == 0 and not self.hosts.finished.all():
+            self._starve()
+
+    def _leave_waiting(self, until: float) -> None:
+        """At a cut by time, whoever is not at its end stops there; who waits has waited until then."""
+        hosts = self.hosts
+        for i in np.flatnonzero(~hosts.finished).tolist():
+            s = int(hosts.waiting[i])
+            since = float(self.places.since[s, i]) if s >= 0 else INF
+            hosts.finish_s[i] = until if until < INF else since if s >= 0 else hosts.finish_s[i]
+            if until < INF and s >= 0:  # for someone who has not sent: all of it is idle
+                hosts.idle[i] += until - since
+                self.account.span(i, "wait", since, until, int(hosts.reports[i]))
+
+    def _enter(self) -> None:
+        """Hand what the hosts did to the account."""
+        hosts, account = self.hosts, self.account
         self._flush_spans()
         account.compute_s += hosts.compute
         account.comm_s += hosts.comm
@@ -138,7 +159,26 @@ class CompiledWalker:
         self.state[c.FIRST_REPORT] = index + 1
         if index + 1 >= SHOWN_ROUNDS:
             self.state[c.SHOWN] = 0
-        self.stopping = self.hooks.reported(self.recording, index, times)
+        try:
+            self.stopping = self.hooks.reported(self.recording, index, times)
+        except RunError:
+            self._cut(index, row)
+            raise
+        if self.stopping:
+            self._cut(index, row)
+
+    def _cut(self, last: int, row: int) -> None:
+        """The run stops at report `last`: each host is put back to where it made it."""
+        self._flush_spans()
+        ahead: list[Any] = [
+            (x, None if x.active_n is None else x.active_n[x.edges.source])
+            for x, _ in self.open.values()
+            if not x.closed and self.account.until == INF
+        ]
+        self.account.cut_by_round(last, ahead)
+        hosts = self.hosts
+        hosts.compute[:], hosts.comm[:], hosts.idle[:] = hosts.spent[row]
+        hosts.finish_s[:], hosts.reports[:] = hosts.times[row], last + 1
 
     @property
     def times(self) -> dict[tuple[int, int], np.ndarray]:
@@ -276,9 +316,11 @@ class CompiledWalker:
         """Twice the rows for reports, each in its new place."""
         hosts, old = self.hosts, len(self.hosts.made)
         times, made = np.zeros((2 * old, self.book.n)), np.zeros(2 * old, np.int64)
+        spent = np.zeros((2 * old, 3, self.book.n))
         for r in range(int(self.state[c.FIRST_REPORT]), int(hosts.reports.max())):
             times[r % (2 * old)], made[r % (2 * old)] = hosts.times[r % old], hosts.made[r % old]
-        self.hosts = hosts._replace(times=times, made=made)
+            spent[r % (2 * old)] = hosts.spent[r % old]
+        self.hosts = hosts._replace(times=times, made=made, spent=spent)
 
     def _flush_spans(self) -> None:
         account, count = self.account, int(self.state[c.SPANS])

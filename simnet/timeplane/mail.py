@@ -137,6 +137,10 @@ class Mail:
         latest = max((INF if m is None else m.arrival_s for m in known), default=-INF)
         return min(limit, latest)
 
+    def handed(self, i: int, waiting: Waiting) -> float:
+        """When the last message that host i waits for was handed over; infinite where one was not."""
+        return waiting.handed if self._ready_at(i, waiting) < INF else INF
+
     def _message(self, j: int, i: int) -> Message | None:
         """The next message from j to i that i has not taken."""
         messages, number = self.sent.get((j, i), ()), self.taken.get((j, i), 0)

@@ -22,7 +22,8 @@ def settle(
 ) -> None:
     """Fill in what arrived in time (at a cut: of an unfinished exchange).
 
-    Its bytes are entered here unless they are `entered` already. `learn`: also which older message stands in under `missing="stale"`.
+    Its bytes are entered here unless they are `entered` already. `learn`: also which older message stands in
+    under `missing="stale"`.
     """
     edges = x.edges
     active_E = _sent(x, start_n)

@@ -19,12 +19,13 @@ import simpy
 
 from simnet.book import Book
 from simnet.entries import Entry, Op
-from simnet.errors import Starved
+from simnet.errors import RunError
 from simnet.exchange import INF, Average, Exchange
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
 from simnet.timeplane.averages import Averages
 from simnet.timeplane.boxes import Box, Port, Routes, Way
+from simnet.timeplane.cuts import check_starved, cut, leave_waiting
 from simnet.timeplane.mail import Mail
 from simnet.timeplane.settle import enter_arrivals, learn_late, settle
 
@@ -61,7 +62,8 @@ class Walker:
                 self.recording_of[host], self.member_of[host] = recording, m
         self.pos, self.reports = [0] * n, [0] * n
         self.times: dict[tuple[int, int], np.ndarray] = {}  # (recording, report) -> time per member
-        self.told = [0] * len(recordings)
+        self.spent: dict[int, dict[int, tuple[float, float, float, float]]] = {}  # report -> host -> s so far, and now
+        self.reporters = sum(len(recording.members) for recording in hooks.reporting)
         self.free = [0.0] * max(n, book.network.links)
         self.receive_free = [0.0] * n
         self.serial_receiver = book.network.receive_ports == "serial"
@@ -96,37 +98,25 @@ class Walker:
             queue, step = self._queue, self.env.step
             while queue and not self.stopping and queue[0][0] <= until:
                 step()
+            if not self.stopping:
+                leave_waiting(self)
+                for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
+                    self._settle(box)
+                    self._log(box)
+                self.averages.settle()
+            for box in self.flying.values():
+                self._log(box)
+            self.mail.settle()
+            if not self.stopping:
+                check_starved(self)
         finally:
             if collecting:
                 gc.enable()
-        if not self.stopping:
-            self._check_starved()
-            for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
-                self._settle(box)
-                self._log(box)
-            for box in self.flying.values():
-                self._log(box)
-            self.averages.settle()
-            self.mail.settle()
-        account = self.account
-        account.compute_s += self.compute
-        account.comm_s += self.comm
-        account.idle_s += self.idle
-        account.reports_n += self.reports
-
-    def _check_starved(self) -> None:
-        """A reporting node that waits for ever starves, unless time was up."""
-        if self._queue:
-            return
-        reporting = [r for r in self.recordings if r.reports] or self.recordings
-        for recording in reporting:
-            for host in recording.members.tolist():
-                if not self.finished[host]:
-                    name = self.book.network.hosts[host]
-                    raise Starved(
-                        f"node {name} waits for ever in round {self.reports[host]}: {self.mail.why(host)}; "
-                        "give the verb a deadline or a timeout, or let the other side send"
-                    )
+            account = self.account
+            account.compute_s += self.compute
+            account.comm_s += self.comm
+            account.idle_s += self.idle
+            account.reports_n += self.reports
 
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
@@ -203,11 +193,21 @@ class Walker:
         times[m] = now
         if self.items is not None:
             self.items.reported(recording, m, r)
+        spent = self.spent.setdefault(r, {})
+        spent[i] = self.compute[i], self.comm[i], self.idle[i], now
         if not (times == INF).any():
             del self.times[key]
             if r + 1 >= SHOWN_ROUNDS:
                 self.spans = False
-            self.stopping = self.hooks.reported(recording, r, times)
+            try:
+                self.stopping = self.hooks.reported(recording, r, times)
+            except RunError:
+                cut(self, r, spent)
+                raise
+            if self.stopping:
+                cut(self, r, spent)
+            if len(spent) == self.reporters:
+                del self.spent[r]
 
     def waited(self, i: int, since: float, until: float, handed: float) -> None:
         """Waiting until the last sender has sent is idle; from then on it is exposed communication."""
