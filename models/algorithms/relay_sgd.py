@@ -48,8 +48,8 @@ class RelaySGD(Algorithm):
 
     def program(self, node: Node) -> Program:
         x: Any = node.initial("x")  # torch's own types know tensors only
-        first, one = x, node.zeros((1,)) + 1.0
-        n = len(node.sample().hosts)
+        one: Any = node.zeros((1,)) + 1.0
+        first, n = x, len(node.sample().hosts)
         m: Any = node.zeros((*node.weights("in").shape, x.shape[-1] + 1))  # by neighbour: the sum, and at the end c
         for _ in node.rounds():
             g = yield node.gradient(x)
