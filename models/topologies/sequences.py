@@ -43,7 +43,8 @@ class Sequence(Topology):
 
     def _connected_together(self) -> bool:
         pieces = [part.edges(k) for part in self.parts for k in range(1 if part.static else _LOOKED_AT)]
-        return is_connected(*(np.concatenate([piece[end] for piece in pieces]) for end in (0, 1)), self.n)
+        src, dst = (np.concatenate([piece[end] for piece in pieces]) for end in (0, 1))
+        return is_connected(src, dst, self.n)
 
     def edges(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         return self.parts[k % len(self.parts)].edges(k // len(self.parts))
