@@ -33,16 +33,17 @@ class Verb:
     def __repr__(self) -> str:
         return f"node.{self.kind}(...)"
 
-    def _forgotten(self, *_: Any) -> Any:
+    def forgotten(self, *_: Any) -> Any:
+        """Refuse to stand for a result that is not there yet."""
         name = self.options.get("name", self.kind)  # an oracle by its own name: node.gradient
         raise ProgramError(f"the result of node.{name}(...) is used before it is there: write 'yield node.{name}(...)'")
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _forgotten
-    __neg__ = __matmul__ = __getitem__ = __bool__ = __iter__ = _forgotten
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = forgotten
+    __neg__ = __matmul__ = __getitem__ = __bool__ = __iter__ = forgotten
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        next(a for a in args if isinstance(a, Verb))._forgotten()
+        next(a for a in args if isinstance(a, Verb)).forgotten()
 
 
 class Pending:

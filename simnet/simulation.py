@@ -78,7 +78,7 @@ class Simulation:
         except RunError as error:
             self.outcome, self.text = error.outcome, f"{error.outcome.value}: {error}"
         except MemoryError as error:
-            self.outcome, self.text = Outcome.TOO_LARGE, f"{Outcome.TOO_LARGE.value}: {error or 'out of memory'}"
+            self.outcome, self.text = Outcome.TOO_LARGE, f"{Outcome.TOO_LARGE.value}: {str(error) or 'out of memory'}"
         finally:
             if collecting:
                 gc.enable()

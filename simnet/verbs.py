@@ -27,6 +27,8 @@ def enter(r: Recording, verb: Any, split: bool = False) -> Entry:
     if not isinstance(verb, Verb):
         raise ProgramError(f"'yield' takes a verb such as node.gossip(x), not {type(verb).__name__} {verb!r}")
     for v in verb.values:
+        if isinstance(v, Verb):
+            v.forgotten()
         if not isinstance(v, Value):
             raise ProgramError(f"node.{verb.kind} takes Values, not {type(v).__name__}; "
                                "start from node.initial, node.zeros or node.constant")  # fmt: skip

@@ -1,0 +1,236 @@
+"""What a user gets wrong, from a scenario file to the message that says what, where and how to cure it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import simnet
+import simnet.valueplane
+from simnet.errors import (
+    DataError,
+    InputError,
+    MemoryTooSmall,
+    Outcome,
+    ProgramError,
+    ScenarioError,
+    TopologyError,
+    UnitError,
+    UnknownName,
+)
+from simnet.record import Record
+from tests.programs import Gossips, base
+
+GOOD = """\
+network:
+  nodes: 6
+  graph: ring
+  link: {bandwidth: 1 Mbit/s, latency: 5 ms, loss: 0}
+nodes:
+  compute: 10 GFLOP/s
+problem: {name: Softmax, data: digits, batch: 8}
+algorithm: {name: DPSGD, eta: 0.1}
+rounds: 2
+"""
+
+
+def run(folder: Path, old: str = "", new: str = "", more: str = "") -> Record:
+    """The good scenario with one thing changed, run from its file; nothing may be written by a refused one."""
+    assert old in GOOD
+    file = folder / "try.yaml"
+    file.write_text(GOOD.replace(old, new) + more)
+    try:
+        return simnet.run(file, out=folder / "record")
+    except InputError:
+        assert not (folder / "record").exists()
+        raise
+
+
+def test_the_good_one_runs(tmp_path: Path) -> None:
+    assert run(tmp_path).outcome == "finished"
+
+
+CASES: list[tuple[str, str, str, type[Exception], str]] = [
+    # old, new, more, error, message
+    ("rounds:", "round:", "", UnknownName, r"try\.yaml:9:1 .*round.*did you mean 'rounds'"),
+    ("latency:", "latancy:", "", UnknownName, r"try\.yaml:4:\d+ .*latancy.*did you mean 'latency'"),
+    ("name: DPSGD", "name: DPSDG", "", UnknownName, r"try\.yaml:8:\d+ .*DPSDG.*did you mean 'DPSGD'"),
+    ("graph: ring", "graph: rign", "", UnknownName, r"try\.yaml:3:\d+ .*rign.*did you mean 'ring'"),
+    ("data: digits", "data: digit", "", UnknownName, r"did you mean 'digits'"),
+    ("eta: 0.1", "etta: 0.1", "", UnknownName, r"DPSGD has no parameter 'etta'; did you mean 'eta'"),
+    ("eta: 0.1", "eta: fast", "", ScenarioError, r"eta = 'fast'"),
+    ("1 Mbit/s", "1 MHz", "", UnitError, r"try\.yaml:4:\d+ network\.link\.bandwidth.*MHz"),
+    ("1 Mbit/s", "5 ms", "", UnitError, r"network\.link\.bandwidth: '5 ms' is a duration\. Expected a bandwidth"),
+    ("5 ms", "5 parsecs", "", UnitError, r"network\.link\.latency: '5 parsecs' has the unknown unit"),
+    ("loss: 0", "loss: 1.2", "", ScenarioError, r"network\.link\.loss = 1\.2.*below 1"),
+    ("loss: 0", "loss: 1", "", ScenarioError, r"policy: retry.*send for ever"),
+    ("graph: ring", "graph: edgeless", "", TopologyError, r"DPSGD needs a connected topology.*falls into parts"),
+    ("rounds: 2", "rounds: 2\ntopology: exponential", "", TopologyError, r"needs an undirected graph|doubly stochastic"),
+    ("rounds: 2", "rounds: 2\ntopology: star\nmixing: uniform", "", TopologyError, r"needs a regular graph.*metropolis"),
+    ("rounds: 2", "rounds: 2\nmixing: row_stochastic\ntopology: star", "", TopologyError, r"needs a doubly stochastic"),
+    ("batch: 8", "batch: 2000, replace: false", "", ScenarioError, r"node 3 has 239 rows, fewer than a batch drawn"),
+    ("batch: 8", "batch: 0", "", ScenarioError, r"at least 1, or `full`"),
+    ("10 GFLOP/s", "0 FLOP/s", "", ScenarioError, r"nodes\.compute.*above 0 FLOP/s.*step: 10 ms"),
+    ("data: digits", "data: {name: csv, path: nowhere.csv, target: y}", "", DataError, r"nowhere\.csv.*"),
+    ("data: digits", "data: {name: libsvm, path: broken.txt}", "", DataError, r"broken\.txt.*line 2"),
+    ("rounds: 2", "rounds: 2\ntarget: {acuracy: 0.9}", "", UnknownName, r"no such metric; did you mean 'accuracy'"),
+    ("nodes: 6", "nodes: six", "", ScenarioError, r"try\.yaml:2:\d+ network\.nodes"),
+    ("graph: ring", "graph: hypercube", "", TopologyError, r"hypercube: 6 nodes; needs a power of 2"),
+    ("rounds: 2", "rounds: 2\ncollective: {server: 17}\n", "", ScenarioError, r"no such host"),
+    ("name: Softmax", "name: Quadratic", "", ScenarioError, r"problem\.data.*Quadratic takes no data"),
+    ("rounds: 2", "rounds: 2\nexecution: {device: tpu}", "", ScenarioError, r"no such device here.*use 'cpu' or 'auto'"),
+    ("network:\n", "network\n", "", ScenarioError, r"try\.yaml:"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "more", "error", "says"), CASES, ids=[case[1][:40] for case in CASES])
+def test_what_is_wrong_is_told_with_its_place_and_cure(
+    tmp_path: Path, old: str, new: str, more: str, error: type[Exception], says: str
+) -> None:
+    (tmp_path / "broken.txt").write_text("1 1:0.5 2:0.25\n0 1:0.5 two:0.25\n")
+    with pytest.raises(error, match=says):
+        run(tmp_path, old, new, more)
+
+
+def test_a_torn_npz_file_is_named(tmp_path: Path) -> None:
+    good = tmp_path / "data.npz"
+    np.savez(good, train_x=np.zeros((40, 3)), train_y=np.arange(40) % 2)
+    good.write_bytes(good.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"data\.npz"):
+        run(tmp_path, "data: digits", "data: {name: npz, path: data.npz}")
+
+
+def test_a_directed_network_cannot_fail_both_ways_together() -> None:
+    scenario = base(Gossips(), network={"graph": nx.DiGraph([(0, 1), (1, 2), (2, 0)]), "policy": "symmetric",
+                                        "link": {"loss": 0.1}}, mixing="row_stochastic")  # fmt: skip
+    with pytest.raises(TopologyError, match="policy symmetric fails both directions"):
+        simnet.run(scenario)
+
+
+# ---- programs ----------------------------------------------------------------------------------------------------
+
+PROGRAM = """\
+from dataclasses import dataclass
+from simnet.algorithm import Algorithm
+
+@dataclass(frozen=True)
+class Mine(Algorithm):
+    def program(self, node):
+        x = node.initial("x")
+        for _ in node.rounds():
+            g = yield node.gradient(x)
+            {line}
+            node.report(x=x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("if g[0] > 0: x = x - g", r"a Value has no truth yet: use torch\.where.*when=.*node\.read"),
+        ("x = x - float(g[0]) * g", r"a Value is no number yet"),
+        ("x = x - 0.1 * sum(g)", r"a Value cannot be iterated"),
+        ("x = x - 0.1 * g.norm()", r"write torch\.norm\(x, \.\.\.\)"),
+        ("x = node.gossip(x - g)", r"used before it is there: write 'yield node\.gossip"),
+        ("x = yield x - g", r"'yield' takes a verb"),
+    ],
+)
+def test_a_program_that_misuses_a_value(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "mine.py").write_text(PROGRAM.format(line=line))
+    with pytest.raises(ProgramError, match=says):
+        run(tmp_path, "name: DPSGD, eta: 0.1", "name: 'mine.py:Mine'")
+
+
+def test_the_traceback_of_a_programs_error_ends_in_the_program(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PROGRAM.format(line="if g[0] > 0: x = x - g"))
+    with pytest.raises(ProgramError) as caught:
+        run(tmp_path, "name: DPSGD, eta: 0.1", "name: 'mine.py:Mine'")
+    lines, error = [], caught.value
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename.endswith("mine.py"):
+                lines.append(trace.tb_lineno)
+            trace = trace.tb_next
+        error = error.__cause__  # type: ignore[assignment]
+    assert 10 in lines
+
+
+@pytest.mark.parametrize("name", ["mine.py:Yours", "nowhere.py:Mine", "mine.py:Number"])
+def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.py").write_text("class Number(float): pass\n" + PROGRAM.format(line="pass"))
+    with pytest.raises(InputError, match=name.split(":")[0 if "nowhere" in name else 1]):
+        run(tmp_path, "name: DPSGD, eta: 0.1", f"name: '{name}'")
+
+
+# ---- too large ---------------------------------------------------------------------------------------------------
+
+
+def test_more_memory_than_there_is_is_found_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simnet.valueplane, "_free_memory", lambda: 10_000)
+    with pytest.raises(MemoryTooSmall, match=r"6 nodes with 650 parameters each need about .* 10 kB are free.*simnet estimate"):
+        run(tmp_path, "nodes: 6", "nodes: 6", more="execution: {device: cpu}\n")
+    simnet.estimate(tmp_path / "try.yaml")
+
+
+def test_running_out_of_memory_is_a_named_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(simnet.valueplane.Batched, "catch_up", full)
+    record = simnet.run(base(Gossips()))
+    assert record.ended is Outcome.TOO_LARGE
+    assert record.outcome == "too large: out of memory"
+
+
+# ---- interrupted -------------------------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+import simnet
+
+simnet.run({
+    "network": {"nodes": 8, "graph": "ring"}, "problem": {"name": "Quadratic", "dim": 5}, "rounds": 10**6,
+    "algorithm": {"name": "DPSGD", "eta": 0.1}, "evaluate_every": 1, "execution": {"tier": sys.argv[2], "device": "cpu"},
+}, out=sys.argv[1])
+"""
+
+
+def rows_of(directory: Path) -> int:
+    """Rounds in a record that may not be there yet."""
+    try:
+        return len(Record.load(directory).rounds["round"])
+    except DataError:
+        return 0
+
+
+@pytest.mark.parametrize("tier", ["arrays", "events", "processes"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_a_record_that_says_where(tmp_path: Path, how: signal.Signals, tier: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / "run"), tier]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and rows_of(tmp_path / "run") <= 5:
+        time.sleep(0.05)
+    child.send_signal(how)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode != 0, said
+    record = Record.load(tmp_path / "run")
+    last = int(record.rounds["round"][-1])
+    assert last > 5
+    np.testing.assert_array_equal(record.rounds["round"], np.arange(1, last + 1))
+    assert np.isfinite(record.rounds["objective"]).all()
+    assert record.ended is Outcome.INTERRUPTED
+    reason = "stopped by the user" if how is signal.SIGINT else "killed"
+    assert record.outcome == f"interrupted: {reason} after round {last}"
