@@ -75,8 +75,8 @@ CASES: list[tuple[str, str, str, type[Exception], str]] = [
     ("loss: 0", "loss: 1.2", "", ScenarioError, r"network\.link\.loss = 1\.2.*below 1"),
     ("loss: 0", "loss: 1", "", ScenarioError, r"policy: retry.*send for ever"),
     ("graph: ring", "graph: edgeless", "", TopologyError, r"DPSGD needs a connected topology.*falls into parts"),
-    ("rounds: 2", "rounds: 2\ntopology: exponential", "", TopologyError, r"needs an undirected graph|doubly stochastic"),
-    ("rounds: 2", "rounds: 2\ntopology: star\nmixing: uniform", "", TopologyError, r"needs a regular graph.*metropolis"),
+    ("rounds: 2", "rounds: 2\ntopology: exponential", "", TopologyError, r"needs an undirected graph"),
+    ("rounds: 2", "rounds: 2\ntopology: star\nmixing: uniform", "", TopologyError, r"needs a regular graph.*use metro"),
     ("rounds: 2", "rounds: 2\nmixing: row_stochastic\ntopology: star", "", TopologyError, r"needs a doubly stochastic"),
     ("batch: 8", "batch: 2000, replace: false", "", ScenarioError, r"node 3 has 239 rows, fewer than a batch drawn"),
     ("batch: 8", "batch: 0", "", ScenarioError, r"at least 1, or `full`"),
@@ -88,7 +88,7 @@ CASES: list[tuple[str, str, str, type[Exception], str]] = [
     ("graph: ring", "graph: hypercube", "", TopologyError, r"hypercube: 6 nodes; needs a power of 2"),
     ("rounds: 2", "rounds: 2\ncollective: {server: 17}\n", "", ScenarioError, r"no such host"),
     ("name: Softmax", "name: Quadratic", "", ScenarioError, r"problem\.data.*Quadratic takes no data"),
-    ("rounds: 2", "rounds: 2\nexecution: {device: tpu}", "", ScenarioError, r"no such device here.*use 'cpu' or 'auto'"),
+    ("rounds: 2", "rounds: 2\nexecution: {device: tpu}", "", ScenarioError, r"no such device here.*use 'cpu' or"),
     ("network:\n", "network\n", "", ScenarioError, r"try\.yaml:"),
 ]  # fmt: skip
 
@@ -178,7 +178,9 @@ def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
 
 def test_more_memory_than_there_is_is_found_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simnet.valueplane, "_free_memory", lambda: 10_000)
-    with pytest.raises(MemoryTooSmall, match=r"6 nodes with 650 parameters each need about .* 10 kB are free.*simnet estimate"):
+    with pytest.raises(
+        MemoryTooSmall, match=r"6 nodes with 650 parameters each need about .* 10 kB are free.*simnet estimate"
+    ):
         run(tmp_path, "nodes: 6", "nodes: 6", more="execution: {device: cpu}\n")
     simnet.estimate(tmp_path / "try.yaml")
 
@@ -201,7 +203,8 @@ import simnet
 
 simnet.run({
     "network": {"nodes": 8, "graph": "ring"}, "problem": {"name": "Quadratic", "dim": 5}, "rounds": 10**6,
-    "algorithm": {"name": "DPSGD", "eta": 0.1}, "evaluate_every": 1, "execution": {"tier": sys.argv[2], "device": "cpu"},
+    "algorithm": {"name": "DPSGD", "eta": 0.1}, "evaluate_every": 1,
+    "execution": {"tier": sys.argv[2], "device": "cpu"},
 }, out=sys.argv[1])
 """
 

@@ -41,7 +41,7 @@ def test_operators_record_tasks_in_order(graph: Graph) -> None:
         (lambda x, s, m: m @ x, (2,), "float"),
         (lambda x, s, m: x > 0, (3,), "bool"),
         (lambda x, s, m: (x > 0) & (x < 1), (3,), "bool"),
-        (lambda x, s, m: -abs(x) ** 2 / 3 // 1 % 2, (3,), "float"),
+        (lambda x, s, m: -(abs(x) ** 2) / 3 // 1 % 2, (3,), "float"),
         (lambda x, s, m: torch.linalg.vector_norm(x), (), "float"),
         (lambda x, s, m: torch.where(x > s, x, torch.zeros_like(x)), (3,), "float"),
         (lambda x, s, m: torch.stack([x, x * 2]), (2, 3), "float"),

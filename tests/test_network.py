@@ -85,7 +85,9 @@ def test_edge_sets_are_canonical_and_know_their_queues(n: int, p: float, seed: i
     per_edge = 0.1 + np.arange(edges.size) % 7
     sums = edges.queue_sums(per_edge)
     for e in range(edges.size):  # by hand: its own queue only, neighbours in node order
-        mine = [f for f in range(edges.size) if edges.port_E[f] == edges.port_E[e] and edges.target[f] <= edges.target[e]]
+        mine = [
+            f for f in range(edges.size) if edges.port_E[f] == edges.port_E[e] and edges.target[f] <= edges.target[e]
+        ]
         total = 0.0
         for f in sorted(mine, key=lambda f: int(edges.target[f])):
             total += per_edge[f]
@@ -214,7 +216,12 @@ def test_the_sums_over_links_kinds_and_rounds_agree(policy: str, loss: float) ->
         active = None if k % 3 else np.array([True, True, False, True])
         ledger.add(k // 5, edges, 3000, fate, active)
     columns = ledger.by_link()
-    assert sum(ledger.round_bytes) == ledger.wire_bytes == int(columns["wire_bytes"].sum()) == sum(ledger.by_kind().values())
+    assert (
+        sum(ledger.round_bytes)
+        == ledger.wire_bytes
+        == int(columns["wire_bytes"].sum())
+        == sum(ledger.by_kind().values())
+    )
     kinds = sum(columns[f"{kind}_bytes"] for kind in KINDS)
     np.testing.assert_array_equal(columns["wire_bytes"], kinds)
     assert all((column >= 0).all() for column in columns.values())

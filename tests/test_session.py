@@ -30,7 +30,9 @@ UNEVEN = {"step": "10 ms", "jitter": 0.6, "groups": [{"nodes": [0], "step": "31 
 def uneven(algorithm: Algorithm | None = None, **more: Any) -> dict[str, Any]:
     """A path whose first node is slow, so that the others run ahead."""
     network = {"nodes": 5, "graph": "path", "link": {"bandwidth": "1 Mbit/s", "latency": "5 ms"}}
-    return base(algorithm or Gossips(), **({"network": network, "nodes": UNEVEN, "rounds": 12, "evaluate_every": 1} | more))
+    return base(
+        algorithm or Gossips(), **({"network": network, "nodes": UNEVEN, "rounds": 12, "evaluate_every": 1} | more)
+    )
 
 
 def same(a: Record, b: Record, label: Any = "") -> None:
@@ -51,14 +53,25 @@ def same(a: Record, b: Record, label: Any = "") -> None:
 
 @pytest.mark.parametrize(
     ("rounds", "every", "expected"),
-    [(7, 3, [3, 6, 7]), (6, 3, [3, 6]), (3, 1, [1, 2, 3]), (5, 100, [5]), (120, None, [*range(3, 121, 3)]), (40, None, [*range(1, 41)])],
+    [
+        (7, 3, [3, 6, 7]),
+        (6, 3, [3, 6]),
+        (3, 1, [1, 2, 3]),
+        (5, 100, [5]),
+        (120, None, [*range(3, 121, 3)]),
+        (40, None, [*range(1, 41)]),
+    ],
 )
-def test_evaluations_come_every_so_many_rounds_and_at_the_end(rounds: int, every: int | None, expected: list[int]) -> None:
+def test_evaluations_come_every_so_many_rounds_and_at_the_end(
+    rounds: int, every: int | None, expected: list[int]
+) -> None:
     scenario = base(Gossips(), rounds=rounds, evaluate_every=every)
     assert go(scenario).rounds["round"].tolist() == expected
 
 
-@pytest.mark.parametrize("algorithm", [Gossips(), Tracks(), RunningSums(missing="stale", deadline_s=0.0071), Overlaps()])
+@pytest.mark.parametrize(
+    "algorithm", [Gossips(), Tracks(), RunningSums(missing="stale", deadline_s=0.0071), Overlaps()]
+)
 def test_evaluating_does_not_change_what_happens(algorithm: Algorithm) -> None:
     often, seldom = (go(uneven(algorithm, evaluate_every=e)) for e in (1, 12))
     np.testing.assert_array_equal(often.final["x"], seldom.final["x"])
@@ -82,7 +95,9 @@ def test_a_row_holds_report_r_of_every_node() -> None:
 
 def test_metrics_are_those_of_the_reported_values() -> None:
     a, c = np.array([[1.0, 2.0], [3.0, 0.5], [2.0, 1.0]]), np.array([[1.0, -1.0], [0.5, 2.0], [0.0, 0.0]])
-    record = go(base(Tracks(eta=0.1), network={"graph": nx.complete_graph(3)}, problem=Quadratic.from_arrays(a, c), rounds=3))
+    record = go(
+        base(Tracks(eta=0.1), network={"graph": nx.complete_graph(3)}, problem=Quadratic.from_arrays(a, c), rounds=3)
+    )
     x, p, g = (record.final[k] for k in ("x", "tracker", "estimate"))
     mean = x.mean(0)
     losses = 0.5 * (a * (mean - c) ** 2).sum(1)
@@ -111,7 +126,9 @@ def test_validation_is_taken_at_the_nodes_and_at_their_mean() -> None:
 # ---- stops -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", [Gossips(), Overlaps(), Tracks(deadline_s=0.0071), Gossips(missing="stale", deadline_s=0.0071)])
+@pytest.mark.parametrize(
+    "algorithm", [Gossips(), Overlaps(), Tracks(deadline_s=0.0071), Gossips(missing="stale", deadline_s=0.0071)]
+)
 def test_a_stop_by_bytes_is_a_cut(algorithm: Algorithm) -> None:
     whole = go(uneven(algorithm))
     limit = int(whole.rounds["wire_bytes"][6])
@@ -123,7 +140,9 @@ def test_a_stop_by_bytes_is_a_cut(algorithm: Algorithm) -> None:
         assert record.rounds["wire_bytes"].tolist() == [whole.rounds["wire_bytes"][4], limit]
         np.testing.assert_allclose(record.final["x"], short.final["x"], rtol=1e-11, atol=1e-13)
         for name in ("compute_s", "exposed_comm_s", "idle_s", "finish_s", "reports", "sent_bytes"):
-            np.testing.assert_allclose(record.nodes[name], short.nodes[name], rtol=0, atol=1e-9, err_msg=f"{way} {name}")
+            np.testing.assert_allclose(
+                record.nodes[name], short.nodes[name], rtol=0, atol=1e-9, err_msg=f"{way} {name}"
+            )
         assert record.summary["wire_bytes"] == limit, way
         assert int(record.links["wire_bytes"].sum()) == limit, way
 
@@ -150,7 +169,14 @@ def test_targets_are_reported_or_said_not_to_be_reached() -> None:
 
 
 @pytest.mark.parametrize(
-    "algorithm", [Gossips(), Overlaps(), Joint(missing="zero", deadline_s=0.0071), Gossips(missing="stale", deadline_s=0.0071), RunningSums()]
+    "algorithm",
+    [
+        Gossips(),
+        Overlaps(),
+        Joint(missing="zero", deadline_s=0.0071),
+        Gossips(missing="stale", deadline_s=0.0071),
+        RunningSums(),
+    ],
 )
 @pytest.mark.parametrize("until", [0.0817, 0.1303])
 def test_a_stop_by_simulated_time_takes_each_nodes_last_report(algorithm: Algorithm, until: float) -> None:
@@ -243,7 +269,9 @@ def test_a_diverged_run_stops_at_its_first_bad_row(way: tuple[str, str]) -> None
 # ---- estimates ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", [Gossips(), Overlaps(), Tracks(), Joint(), Matches(), RunningSums(), Tuples(), Masked()])
+@pytest.mark.parametrize(
+    "algorithm", [Gossips(), Overlaps(), Tracks(), Joint(), Matches(), RunningSums(), Tuples(), Masked()]
+)
 @pytest.mark.parametrize("tier", ["auto", "events", "processes"])
 def test_an_estimate_has_the_clocks_and_bytes_of_the_run(algorithm: Algorithm, tier: str) -> None:
     scenario = uneven(algorithm)
@@ -296,7 +324,8 @@ SAME = """
 import sys
 import simnet
 record = simnet.run({
-    "network": {"nodes": 9, "graph": {"name": "erdos_renyi", "p": 0.5}, "link": {"loss": 0.1}}, "nodes": {"jitter": 0.3},
+    "network": {"nodes": 9, "graph": {"name": "erdos_renyi", "p": 0.5}, "link": {"loss": 0.1}},
+    "nodes": {"jitter": 0.3},
     "problem": {"name": "Softmax", "data": "digits", "split": {"name": "dirichlet", "alpha": 0.5}, "batch": 4},
     "algorithm": {"name": "DPSGD", "eta": 0.1}, "rounds": 5, "record": {"messages": True}, "seed": 3}, out=sys.argv[1])
 """

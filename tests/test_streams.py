@@ -15,12 +15,32 @@ from simnet import streams
 def test_the_numbers_are_splitmix64() -> None:
     # First outputs of the reference implementation (Vigna, splitmix64.c) from seed 1234567.
     seed = np.array([1234567 + streams.GOLDEN], dtype=np.uint64)
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert streams.bits(seed, 5)[0].tolist() == expected
 
 
 def test_keys_tell_words_numbers_and_their_order_apart() -> None:
-    names = [(), ("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",), (1,), (1, 2), (2, 1), ("1",), ("", "a"), ("a" * 8,), ("a" * 9,)]
+    names = [
+        (),
+        ("a",),
+        ("b",),
+        ("a", "b"),
+        ("b", "a"),
+        ("ab",),
+        (1,),
+        (1, 2),
+        (2, 1),
+        ("1",),
+        ("", "a"),
+        ("a" * 8,),
+        ("a" * 9,),
+    ]
     found = {streams.key(0, *parts) for parts in names} | {streams.key(1, *parts) for parts in names}
     assert len(found) == 2 * len(names)
 

@@ -146,7 +146,9 @@ def test_a_serial_receiver_takes_one_message_after_another(tier: str) -> None:
     found = arrivals(record)
     assert [found[leaf, 0] for leaf in (1, 2, 3)] == [0.875, 1.125, 1.375]
     assert [found[0, leaf] for leaf in (1, 2, 3)] == [0.875, 1.125, 1.375]  # the hub's own port, sending
-    assert run("path", tier=tier, n=2, receive_ports="serial").rounds["sim_time_s"].tolist() == [0.875]  # bytes cost once
+    assert run("path", tier=tier, n=2, receive_ports="serial").rounds["sim_time_s"].tolist() == [
+        0.875
+    ]  # bytes cost once
 
 
 def test_a_serial_receiver_takes_them_in_the_order_of_their_first_bit() -> None:
@@ -186,7 +188,9 @@ def test_with_parallel_ports_routes_over_the_same_first_link_queue(tier: str) ->
 
 @tiers
 def test_nodes_wait_for_their_own_neighbours_only(tier: str) -> None:
-    record = run("path", tier=tier, n=4, ports="parallel", rounds=2, nodes={"step": 0.5, "groups": [{"nodes": [3], "step": 8.0}]})
+    record = run(
+        "path", tier=tier, n=4, ports="parallel", rounds=2, nodes={"step": 0.5, "groups": [{"nodes": [3], "step": 8.0}]}
+    )
     assert arrivals(record)[3, 2] == 8.375
     assert arrivals(record, 1)[0, 1] == 0.875 + 0.875  # round 2 of nodes 0 and 1, while node 3 is in its first
     assert record.nodes["finish_s"].tolist() == [1.75, 9.25, 16.375, 16.0]
@@ -240,8 +244,12 @@ def test_structural_ties_with_a_deadline_fall_alike_in_every_tier(latency: float
     # two exchanges in a row: what was late by a whole number of messages comes in the instant of the second deadline
     link = {"bandwidth": 1e6, "latency": latency}
     for deadline_s in (0.0071, 0.0234, latency + 1.2e-5, latency + 2.4e-5):
-        scenario = base(RunningSums(deadline_s=deadline_s), network={"nodes": 6, "graph": "star", "link": link},
-                        nodes={"step": "8 ms", "straggler": {"probability": 0.2, "slowdown": 4}}, rounds=20)  # fmt: skip
+        scenario = base(
+            RunningSums(deadline_s=deadline_s),
+            network={"nodes": 6, "graph": "star", "link": link},
+            nodes={"step": "8 ms", "straggler": {"probability": 0.2, "slowdown": 4}},
+            rounds=20,
+        )
         found = [go(scenario, tier).messages["delivered"] for tier in TIERS]
         assert found[0].tolist() == found[1].tolist() == found[2].tolist()
 
@@ -308,7 +316,9 @@ def test_flops_over_speed(tier: str) -> None:
 
 
 def test_jitter_multiplies_each_call_and_is_the_same_in_every_tier() -> None:
-    clocks = [run("edgeless", tier=t, n=3, rounds=5, nodes={"step": 0.5, "jitter": 0.5}).rounds["sim_time_s"] for t in TIERS]
+    clocks = [
+        run("edgeless", tier=t, n=3, rounds=5, nodes={"step": 0.5, "jitter": 0.5}).rounds["sim_time_s"] for t in TIERS
+    ]
     for other in clocks[1:]:
         np.testing.assert_array_equal(clocks[0], other)
     assert len(np.unique(np.diff(clocks[0]))) == 4

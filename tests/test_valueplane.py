@@ -94,10 +94,18 @@ def test_all_ones_stay_all_ones(topology: str, n: int, weights: str, dtype: str)
 
 @executors
 @dtypes
-@pytest.mark.parametrize("loss", [{}, *({"network.link.loss": 0.3, "network.policy": p} for p in ("retry", "symmetric"))])
-@pytest.mark.parametrize(("topology", "n", "weights"), [("hypercube", 8, "metropolis"), ("random_matching", 8, "metropolis"),
-                                                        ("complete", 4, "metropolis"),
-                                                        ("one_peer_exponential", 8, "uniform")])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss", [{}, *({"network.link.loss": 0.3, "network.policy": p} for p in ("retry", "symmetric"))]
+)
+@pytest.mark.parametrize(
+    ("topology", "n", "weights"),
+    [
+        ("hypercube", 8, "metropolis"),
+        ("random_matching", 8, "metropolis"),
+        ("complete", 4, "metropolis"),
+        ("one_peer_exponential", 8, "uniform"),
+    ],
+)
 def test_the_mean_of_whole_numbers_is_kept_exactly(
     topology: str, n: int, weights: str, loss: dict[str, Any], dtype: str, executor: str
 ) -> None:
@@ -143,7 +151,9 @@ def test_a_value_that_is_infinite_at_a_lost_neighbour_does_no_harm(executor: str
 def test_a_complete_graph_is_centralised_descent() -> None:
     rng = np.random.default_rng(0)
     a, c = rng.uniform(0.5, 2.0, (5, 3)), rng.normal(size=(5, 3))
-    scenario = base(Gossips(eta=0.1), network={"graph": nx.complete_graph(5)}, problem=Quadratic.from_arrays(a, c), rounds=30)
+    scenario = base(
+        Gossips(eta=0.1), network={"graph": nx.complete_graph(5)}, problem=Quadratic.from_arrays(a, c), rounds=30
+    )
     x = np.zeros(3)
     for _ in range(30):
         x = x - 0.1 * (a * (x - c)).mean(0)
@@ -197,7 +207,9 @@ FUNCTIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "flip": lambda x, s, m: torch.flip(x, (0,)),
     "reshape": lambda x, s, m: torch.reshape(m, (-1,)),
     "elementwise": lambda x, s, m: torch.exp(-x) + torch.log1p(x * x) + torch.tanh(s) + torch.sign(x) * torch.sqrt(s),
-    "linear algebra": lambda x, s, m: torch.linalg.solve(torch.outer(x, x) + torch.eye(x.shape[0], dtype=torch.float64), x),
+    "linear algebra": lambda x, s, m: torch.linalg.solve(
+        torch.outer(x, x) + torch.eye(x.shape[0], dtype=torch.float64), x
+    ),
     "einsum": lambda x, s, m: torch.einsum("ij,j->i", m, x),
     "constant tensor": lambda x, s, m: x * torch.arange(1.0, x.shape[0] + 1, dtype=torch.float64),
     "functional": lambda x, s, m: torch.nn.functional.softplus(x) + torch.nn.functional.relu(m),
@@ -226,8 +238,9 @@ class Computes(Algorithm):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_means_what_it_means_for_one_node(name: str) -> None:
     for n, d in ((3, 3), (2, 3), (4, 5), (1, 2)):  # N == d: a scalar per node is no coordinate; m has 2 rows
-        scenario = base(Computes(name), network={"nodes": n, "graph": "edgeless"}, problem={"name": "Quadratic", "dim": d},
-                        rounds=1)  # fmt: skip
+        scenario = base(
+            Computes(name), network={"nodes": n, "graph": "edgeless"}, problem={"name": "Quadratic", "dim": d}, rounds=1
+        )
         finals = [go(scenario, executor="one_by_one").final]
         finals += [go(scenario, executor="batched", execution__chunk_rows=c).final for c in (None, 1, 2)]
         for final in finals:
@@ -320,7 +333,9 @@ class Anything(Algorithm):
 
 
 @settings(max_examples=150)
-@given(code=st.lists(instruction, max_size=14), chunk_rows=st.sampled_from((None, 1, 2, 3)), n=st.sampled_from((1, 3, 4)))
+@given(
+    code=st.lists(instruction, max_size=14), chunk_rows=st.sampled_from((None, 1, 2, 3)), n=st.sampled_from((1, 3, 4))
+)
 def test_no_buffer_is_overwritten_while_it_is_still_wanted(
     code: list[tuple[Any, ...]], chunk_rows: int | None, n: int
 ) -> None:
@@ -353,12 +368,16 @@ def test_the_states_that_an_algorithm_needs_are_the_buffers_that_it_takes(
 # ---- chunks and draws --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", [Tuples(), RunningSums(missing="stale", deadline_s=0.0071), Masked(by_value=True)])
+@pytest.mark.parametrize(
+    "algorithm", [Tuples(), RunningSums(missing="stale", deadline_s=0.0071), Masked(by_value=True)]
+)
 @pytest.mark.parametrize("replace", [True, False])
 def test_draws_do_not_depend_on_chunks_tier_or_executor(algorithm: Algorithm, replace: bool) -> None:
     problem = {"name": "Softmax", "data": tiny_data(), "split": {"name": "dirichlet", "alpha": 1.0}, "batch": 2,
                "replace": replace}  # fmt: skip
-    scenario = base(algorithm, problem=problem, network={"nodes": 7, "graph": "ring"}, nodes={"step": "10 ms", "jitter": 0.3})
+    scenario = base(
+        algorithm, problem=problem, network={"nodes": 7, "graph": "ring"}, nodes={"step": "10 ms", "jitter": 0.3}
+    )
     reference = go(scenario, "events", "one_by_one").final["x"]
     for tier in ("auto", "events"):
         for chunk_rows in (None, 1, 2, 5, 7):
