@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -279,6 +280,9 @@ def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles)
     target = registry.find("problems", section.name, scenario.base_dir, field="problem", place=scenario.place)
     injected: dict[str, Any] = {"nodes": nodes, "seed": scenario.seed}
     if section.data is not None:
+        if "parts" not in inspect.signature(target).parameters:
+            raise ScenarioError(f"{section.name} takes no data: leave `data` out, or name another problem",
+                                field="problem.data", value=section.data.name)  # fmt: skip
         dataset = make_dataset(scenario, section.data)
         injected["parts"] = Parts(dataset, split_rows(scenario, dataset, np.asarray(profiles.oracle_N)[data_hosts]))
     problem = registry.call(target, injected, section.params, "problem", scenario.place)
@@ -335,6 +339,8 @@ def check(plan: Plan) -> None:
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
     capability(algorithm, plan.book())
+    if scenario.collective.server is not None:
+        host_number(plan.network, scenario.collective.server, "collective.server")
     if scenario.problem.batch != "full":
         plan.book().check_batch(int(scenario.problem.batch))
     for metric in scenario.target:
