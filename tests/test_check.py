@@ -33,10 +33,19 @@ GOOD = """
             x = yield node.gossip(x - self.eta * g)
             node.report(x=x)
 """
+RELIABLE = "one lost message leaves it finite"
+MEAN = "the mean is kept when gradients are zero, without loss and under retry and symmetric"
 NOT_APPLICABLE = {
-    "AllReduceSGD": {"one lost message leaves it finite"},
-    "LocalSGD": {"one lost message leaves it finite"},
-    "FedAvg": {"one lost message leaves it finite", "runs alone, n = 1"},
+    "AllReduceSGD": {RELIABLE},
+    "LocalSGD": {RELIABLE},
+    "FedAvg": {RELIABLE, "runs alone, n = 1"},
+    "SGP": {MEAN},
+    "PushDIGing": {MEAN},
+    "RelaySGD": {MEAN},
+    "SCAFFOLD": {RELIABLE},
+    "ProxSkip": {RELIABLE, "bytes by formula"},
+    "OverlapLocalSGD": {RELIABLE},
+    "DelayedLocalSGD": {RELIABLE},
 }
 
 
