@@ -23,7 +23,7 @@ from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.recording import capability
 from simnet.scenario import Scenario
-from simnet.topology import StaticTopology, Topology, require_connected
+from simnet.topology import StaticTopology, Topology, require_connected, require_tree
 
 WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 GAP_UP_TO = 600  # nodes: beyond this, the eigenvalues of W cost seconds
@@ -335,7 +335,7 @@ def check(plan: Plan) -> None:
         if algorithm.connected:
             require_connected(topology, name)
         if algorithm.tree:
-            _require_tree(topology, name)
+            require_tree(topology, name)
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
     capability(algorithm, plan.book())
@@ -356,18 +356,6 @@ METRICS = (
     "stationarity_gap", "validation_loss", "accuracy", "validation_loss_mean_model", "accuracy_mean_model",
     "tracker_residual", "distance_to_optimum",
 )  # fmt: skip
-
-
-def _require_tree(topology: Topology, name: str) -> None:
-    """TopologyError where a connected topology has directed edges or a cycle, or changes."""
-    cure = "take 'topology: path', 'star' or 'tree', or in Python nx.minimum_spanning_tree(graph)"
-    if topology.directed or not topology.static:
-        raise TopologyError(f"{name} needs an undirected tree that stays the same, and this topology "
-                            f"{'is directed' if topology.directed else 'changes'}: {cure}")  # fmt: skip
-    edges = len(topology.edges(0)[0]) // 2
-    if edges != topology.n - 1:
-        raise TopologyError(f"{name} needs a tree, and this topology of {topology.n} nodes has {edges} edges where a "
-                            f"tree has {topology.n - 1}: {cure}")  # fmt: skip
 
 
 def _check_mixing(plan: Plan, name: str) -> None:

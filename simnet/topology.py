@@ -128,6 +128,20 @@ def require_connected(topology: Topology, who: str) -> None:
         )
 
 
+def require_tree(topology: Topology, who: str) -> None:
+    """TopologyError where a connected `topology` has directed edges or a cycle, or changes; `who` needs a tree."""
+    cure = "take 'topology: path', 'star' or 'tree', or in Python nx.minimum_spanning_tree(graph)"
+    if topology.directed or not topology.static:
+        what = "is directed" if topology.directed else "changes"
+        raise TopologyError(f"{who} needs an undirected tree that stays the same, and this topology {what}: {cure}")
+    edges = len(topology.edges(0)[0]) // 2
+    if edges != topology.n - 1:
+        raise TopologyError(
+            f"{who} needs a tree, and this topology of {topology.n} nodes has {edges} edges where a tree has"
+            f" {topology.n - 1}: {cure}"
+        )
+
+
 def as_topology(given: Any, hosts: Sequence[Hashable] | None = None) -> Topology:
     """A Topology as it is, a networkx graph as a StaticTopology."""
     if isinstance(given, Topology):
