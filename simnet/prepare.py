@@ -79,7 +79,7 @@ class Plan:
                                  "problem": type(self.problem).__name__, "parameters": self.problem.dim}  # fmt: skip
         mixes = self.algorithm.mixing is not None and not self.algorithm.roles
         if mixes and self.topology.static and self.network.n <= GAP_UP_TO:
-            mixing = self.make_mixing(*self.topology.edges(0), self.network.n)
+            mixing = first_mixing(self)
             facts |= {"spectral_gap": mixings.spectral_gap(mixing), "lambda_min": mixings.lambda_min(mixing)}
         sizes = self.problem.samples_N
         if sizes.any():
@@ -113,7 +113,7 @@ def network_graph(scenario: Scenario) -> nx.Graph:
     part, n = scenario.network.graph, scenario.network.nodes
     made = part.object if part.object is not None else _make_graph(scenario, part, n, "network.graph")
     if isinstance(made, Topology):
-        raise TopologyError(f"the links of a network are fixed, and {part.name!r} changes with every exchange: "
+        raise TopologyError(f"{part.name!r} says who exchanges with whom, not which links there are: "
                             "name it under `topology`, over a network whose graph has the links")  # fmt: skip
     if not isinstance(made, nx.Graph):
         raise ScenarioError(f"needs a networkx graph, not {type(made).__name__}", field="network.graph")
@@ -126,7 +126,7 @@ def network_graph(scenario: Scenario) -> nx.Graph:
 
 def _make_graph(scenario: Scenario, part: Part, n: int | None, field: str) -> Any:
     target = registry.find("topologies", part.name, scenario.base_dir, field=field, place=scenario.place)
-    injected: dict[str, Any] = {"seed": scenario.seed}
+    injected: dict[str, Any] = {"seed": scenario.seed, "base_dir": scenario.base_dir}
     if n is not None:
         injected["n"] = n
     return registry.call(target, injected, part.params, field, scenario.place)
@@ -207,7 +207,8 @@ def find_topology(scenario: Scenario, over: Any, n: int) -> Topology:
     if isinstance(over, nx.Graph):
         return _as_topology(over, n)
     target = registry.find("topologies", over, scenario.base_dir) if isinstance(over, str) else over
-    return _as_topology(registry.call(target, {"n": n, "seed": scenario.seed}, {}, "over"), n)
+    injected = {"n": n, "seed": scenario.seed, "base_dir": scenario.base_dir}
+    return _as_topology(registry.call(target, injected, {}, "over"), n)
 
 
 def make_mixing(scenario: Scenario, grain: float) -> MakeMixing:
@@ -278,7 +279,7 @@ def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles)
             raise ScenarioError(f"the problem has {problem.nodes} nodes, and {nodes} hosts hold data", field="problem")
         return problem
     target = registry.find("problems", section.name, scenario.base_dir, field="problem", place=scenario.place)
-    injected: dict[str, Any] = {"nodes": nodes, "seed": scenario.seed}
+    injected: dict[str, Any] = {"nodes": nodes, "seed": scenario.seed, "base_dir": scenario.base_dir}
     if section.data is not None:
         if "parts" not in inspect.signature(target).parameters:
             raise ScenarioError(f"{section.name} takes no data: leave `data` out, or name another problem",
@@ -345,8 +346,8 @@ def check(plan: Plan) -> None:
         plan.book().check_batch(int(scenario.problem.batch))
     for metric in scenario.target:
         if metric not in METRICS:
-            raise UnknownName(f"no such metric{nearest(metric, METRICS)}; there are {', '.join(METRICS)}",
-                              field=f"target.{metric}")  # fmt: skip
+            hint = nearest(metric, METRICS) or "."
+            raise UnknownName(f"no such metric{hint} There are {', '.join(METRICS)}", field=f"target.{metric}")
         if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
             raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
 
@@ -358,10 +359,24 @@ METRICS = (
 )  # fmt: skip
 
 
+def first_mixing(plan: Plan) -> mixings.Mixing:
+    """The mixing of the first exchange: the topology's own weights where it prescribes them."""
+    (source, target), given = plan.topology.edges(0), plan.topology.weights(0)
+    if given is None:
+        return plan.make_mixing(source, target, plan.network.n)
+    return mixings.from_weights(source, target, given, plan.network.n, grain=plan.grain)
+
+
 def _check_mixing(plan: Plan, name: str) -> None:
-    needed = plan.algorithm.mixing
-    mixing = plan.make_mixing(*plan.topology.edges(0), plan.network.n)
-    if not getattr(mixing, str(needed)):
+    needed, known = str(plan.algorithm.mixing), ("doubly_stochastic", "row_stochastic", "column_stochastic", "symmetric")
+    if needed not in known:
+        raise ScenarioError(
+            f"{name}.mixing = {needed!r} is no kind of mixing matrix{nearest(needed, known)}; "
+            f"there are {', '.join(known)}, and None",
+            field="algorithm",
+        )
+    mixing = first_mixing(plan)
+    if not getattr(mixing, needed):
         kind = plan.scenario.mixing.name
         words = str(needed).replace("_", " ")
         cure = (

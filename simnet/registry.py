@@ -30,10 +30,10 @@ Place = Callable[[str], str]  # dotted field -> "scenario.yaml:14:11", or ""
 # What the kernel gives to each kind of part, and a scenario therefore need not.
 INJECTED: dict[str, frozenset[str]] = {
     "algorithms": frozenset(),
-    "problems": frozenset({"nodes", "seed", "parts"}),
+    "problems": frozenset({"nodes", "seed", "parts", "base_dir"}),
     "datasets": frozenset({"base_dir"}),
     "splits": frozenset({"labels", "labels_M", "nodes", "seed"}),
-    "topologies": frozenset({"n", "seed"}),
+    "topologies": frozenset({"n", "seed", "base_dir"}),
     "mixings": frozenset({"src", "dst", "n", "grain"}),
 }
 _ONE = {

@@ -289,8 +289,8 @@ class Execution(Section):
     """The time plane's engine; `auto` takes the fastest that is exact."""
     node_run: bool = False
     """One generator per node in place of one per role (the reference; slow)."""
-    kernels: Literal["closed", "vmap"] = "closed"
-    """Closed-form gradients where a problem has them, or automatic ones."""
+    kernels: Literal["closed", "vmap", "loop"] = "closed"
+    """Closed-form gradients where a problem has them, automatic ones of all nodes at once, or node by node."""
     chunk_rows: Count | None = None
     """Rows of the state computed at a time; by default as the cache likes it."""
 
