@@ -21,6 +21,8 @@ from simnet.graph import Graph, Shape, Value
 from simnet.node import Batch, Node, Pending, Sample, Verb
 from simnet.verbs import SPLIT, enter
 
+_PASSED = Entry(-1, 0)  # in the place of entries that nobody will ask for again
+
 
 class Recording:
     """The verb table and the task graph of one role (or, in a node run, of one node)."""
@@ -34,6 +36,7 @@ class Recording:
         self.reports: list[Report] = []
         self.done = False
         self._counts: dict[Any, int] = {}
+        self._trimmed = 0
         self._waiting: list[Entry] | None = None  # the entries whose results the generator waits for
         self._tuple = False
         generator = program(Node(self))
@@ -50,6 +53,12 @@ class Recording:
                 return None
             self._advance()
         return self.entries[p]
+
+    def trim(self, p: int) -> None:
+        """Every member has passed entry p - 1: forget the entries before p (the value plane keeps what it needs)."""
+        for q in range(self._trimmed, p):
+            self.entries[q] = _PASSED
+        self._trimmed = max(self._trimmed, p)
 
     def _advance(self) -> None:
         try:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from simnet.book import Book
-from simnet.errors import Diverged, Outcome, RunError
+from simnet.errors import Diverged, Outcome, ProgramError, RunError
 from simnet.prepare import Plan
 from simnet.record import Record, RecordWriter, first_reached
 from simnet.recording import Recording
@@ -49,6 +52,8 @@ class Simulation:
         self._partial: list[tuple[Recording, int, np.ndarray]] = []
         self._began = time.perf_counter()
         self._told = 0.0
+        self._collected = self._began
+        self._interrupted = False
 
     def _recordings(self) -> list[Recording]:
         programs, members = self.plan.algorithm.programs(), self.book.members
@@ -70,11 +75,16 @@ class Simulation:
             items = self.values if self.kind == "items" or self.estimating else None
             plane = Walker(self.book, self.recordings, self.account, self.values, self, items)
         collecting = gc.isenabled()
-        gc.disable()  # recording makes millions of small objects and no cycles
+        gc.disable()  # recording makes millions of small objects and no cycles; see `_breathe`
         try:
-            plane.run()
-            if self.outcome is Outcome.FINISHED:
-                self._after(plane)
+            with self._interruptible():
+                plane.run()
+                if self.outcome is Outcome.FINISHED:
+                    self._after(plane)
+            if not any(r.reports for r in self.reporting):
+                raise ProgramError(
+                    f"{type(self.plan.algorithm).__name__} ended without a report: end each round with node.report(x=x)"
+                )
         except RunError as error:
             self.outcome, self.text = error.outcome, f"{error.outcome.value}: {error}"
         except MemoryError as error:
@@ -84,10 +94,40 @@ class Simulation:
                 gc.enable()
         return self._finish()
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C counts even where Python drops it: an exception raised inside a `__del__` (and Values have one) is
+        printed and forgotten. The next report sees the mark that this handler leaves.
+        """
+        ours = threading.current_thread() is threading.main_thread()
+        if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def mark(number: int, frame: Any) -> None:
+            self._interrupted = True
+            signal.default_int_handler(number, frame)
+
+        signal.signal(signal.SIGINT, mark)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _breathe(self) -> None:
+        """Between rounds: hear an interrupt, and once a second clear away the cycles that torch's transforms leave."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        now = time.perf_counter()
+        if now - self._collected > 1.0:
+            self._collected = now
+            gc.collect(0)
+
     # ---- reports ---------------------------------------------------------------------------------------------------
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         """All members of a recording have made report `index`; True to stop the run there."""
+        self._breathe()
         if (times > self.account.until).any():
             self._partial.append((recording, index, times))
             return False
@@ -97,10 +137,9 @@ class Simulation:
             return False
         del self._made[index]
         latest = max(float(t.max()) for t in made.values())
-        wire_bytes = int(sum(self.account.ledger.round_bytes[: index + 1]))
-        stop = self._stops(wire_bytes)
+        stop = self._stops(index)
         if self.book.evaluated(index) or stop:
-            self._row(index, latest, wire_bytes, self._states(index))
+            self._row(index, latest, self._bytes(index), self._states(index))
             stop = stop or self._meets_targets()
         for r in self.reporting:
             if not self.book.pin_all or self.account.until == np.inf:
@@ -108,12 +147,16 @@ class Simulation:
             elif index:
                 r.reports[index - 1].values = {}
         self._forget(index)
-        self._tell(index, latest, wire_bytes)
+        self._tell(index, latest)
         return stop
 
-    def _stops(self, wire_bytes: int) -> bool:
+    def _bytes(self, index: int) -> int:
+        """Bytes on the wire of rounds up to a report's."""
+        return int(sum(self.account.ledger.round_bytes[: index + 1]))
+
+    def _stops(self, index: int) -> bool:
         limit = self.plan.scenario.stop.bytes
-        if limit is not None and wire_bytes >= limit:
+        if limit is not None and self._bytes(index) >= limit:
             self.outcome = Outcome.BYTES_LIMIT
             return True
         return False
@@ -198,13 +241,13 @@ class Simulation:
             trackers = list(zip(p, u, strict=True)) if isinstance(p, tuple) else [(p, u)]
         return evaluate(self.plan.problem, states["x"], trackers=trackers, nodes=nodes)
 
-    def _tell(self, index: int, sim_time_s: float, wire_bytes: int) -> None:
+    def _tell(self, index: int, sim_time_s: float) -> None:
         now = time.perf_counter()
         if self.progress is None or (now - self._told < 0.1 and index + 1 < self.plan.scenario.rounds):
             return
         self._told = now
         event = {"round": index + 1, "rounds": self.plan.scenario.rounds, "sim_time_s": sim_time_s,
-                 "wire_bytes": wire_bytes, "messages": self.account.ledger.messages}  # fmt: skip
+                 "wire_bytes": self._bytes(index), "messages": self.account.ledger.messages}  # fmt: skip
         if "objective" in self.last_row:
             event["objective"] = self.last_row["objective"]
         self.progress(event)

@@ -74,6 +74,7 @@ class ArraysPlane:
             self.account.reports_n += self.clock_n <= self.account.until
             if self.hooks.reported(self.recording, index, self.clock_n.copy()):
                 return True
+            self.recording.trim(p)
         return False
 
     def _do(self, entry: Entry) -> None:

@@ -166,6 +166,7 @@ class CompiledWalker:
             raise
         if self.stopping:
             self._cut(index, row)
+        self.recording.trim(int(self.hosts.pos.min()))
 
     def _cut(self, last: int, row: int) -> None:
         """The run stops at report `last`: each host is put back to where it made it."""

@@ -206,6 +206,8 @@ class Walker:
                 raise
             if self.stopping:
                 cut(self, r, spent)
+            for each in self.recordings if len(self.recordings) <= 8 else (recording,):  # roles, or single nodes
+                each.trim(min(self.pos[h] for h in each.members.tolist()))
             if len(spent) == self.reporters:
                 del self.spent[r]
 

@@ -25,6 +25,7 @@ class Following(Single):
         super().__init__(book, device, dtype)
         self._tasks: dict[int, list[Task]] = {}  # recording -> its tasks from number `_base` on
         self._base: dict[int, int] = {}
+        self._kept: dict[int, int] = {}  # how many tasks were left when some were last forgotten
         self._next: dict[tuple[int, int], int] = {}  # (recording, member) -> next task to run
         self._values: dict[tuple[int, int], dict[int, Any]] = {}
         self._reads: dict[tuple[int, int], dict[int, int]] = {}
@@ -90,11 +91,19 @@ class Following(Single):
         for q in [q for q in values if q not in graph.live and reads.get(q, 0) == graph.readers.get(q, 0)]:
             del values[q]
             reads.pop(q, None)
-        low = min(self._next.get((r, k), 0) for k in range(len(recording.members)))
-        base = self._base.get(r, 0)
-        if low - base > 4096:
-            del self._tasks[r][: low - base]
-            self._base[r] = low
+        if len(self._tasks.get(r, ())) > 2 * self._kept.get(r, 256):
+            self._forget_tasks(recording)
+
+    def _forget_tasks(self, recording: Recording) -> None:
+        """Forget the tasks that every member has run, and how often those were to be read that nobody holds."""
+        graph, r, members = recording.graph, recording.index_, range(len(recording.members))
+        base, low = self._base.get(r, 0), min(self._next.get((r, m), 0) for m in members)
+        held = graph.live.union(*(self._values.get((r, m), {}) for m in members))
+        for q in [q for q in graph.readers if q < low and q not in held]:
+            del graph.readers[q]
+        del self._tasks[r][: low - base]
+        self._base[r] = low
+        self._kept[r] = max(256, len(self._tasks[r]))
 
     # ---- what the walker says --------------------------------------------------------------------------------------
 
