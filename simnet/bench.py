@@ -142,6 +142,7 @@ class _Keep:
 
     def __init__(self, values: Any, rounds: int) -> None:
         self.values, self.rounds = values, rounds
+        self.reporting: list[Recording] = []
         self.x: Any = None
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:

@@ -368,7 +368,10 @@ def first_mixing(plan: Plan) -> mixings.Mixing:
 
 
 def _check_mixing(plan: Plan, name: str) -> None:
-    needed, known = str(plan.algorithm.mixing), ("doubly_stochastic", "row_stochastic", "column_stochastic", "symmetric")
+    needed, known = (
+        str(plan.algorithm.mixing),
+        ("doubly_stochastic", "row_stochastic", "column_stochastic", "symmetric"),
+    )
     if needed not in known:
         raise ScenarioError(
             f"{name}.mixing = {needed!r} is no kind of mixing matrix{nearest(needed, known)}; "

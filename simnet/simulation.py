@@ -81,7 +81,7 @@ class Simulation:
                 plane.run()
                 if self.outcome is Outcome.FINISHED:
                     self._after(plane)
-            if not any(r.reports for r in self.reporting):
+            if self.outcome is Outcome.FINISHED and not any(r.reports for r in self.reporting):
                 raise ProgramError(
                     f"{type(self.plan.algorithm).__name__} ended without a report: end each round with node.report(x=x)"
                 )
@@ -360,7 +360,9 @@ def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> boo
     names = set(program.__code__.co_names) - seen
     seen |= names
     called = (getattr(algorithm, name, None) for name in names)
-    return "report" in names or any(callable(f) and hasattr(f, "__code__") and _reports(f, algorithm, seen) for f in called)
+    return "report" in names or any(
+        callable(f) and hasattr(f, "__code__") and _reports(f, algorithm, seen) for f in called
+    )
 
 
 def _to_numpy(v: Any) -> np.ndarray:

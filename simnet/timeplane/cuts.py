@@ -42,7 +42,7 @@ def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, f
     """The run stops at report `last`: each reporting host is put back to where it made it."""
     ahead: list[Any] = [
         (box.x, None if box.x.active_n is None else box.x.active_n[box.x.edges.source])
-        for box in walker.boxes.values()
+        for box in walker.exchanges.boxes.values()
         if box.entered
     ]
     walker.account.cut_by_round(last, ahead + walker.averages.entered())

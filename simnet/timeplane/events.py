@@ -18,11 +18,11 @@ from simnet.entries import Entry, Op
 from simnet.errors import RunError, Starved
 from simnet.exchange import INF, Exchange
 from simnet.network.fate import schedule
-from simnet.network.network import EdgeSet
 from simnet.recording import Recording
 from simnet.timeplane import compiled as c
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
 from simnet.timeplane.settle import enter_arrivals, settle
+from simnet.timeplane.tables import EdgeTable, longer
 
 _KINDS = ("compute", "send", "wait")
 _WALKED = frozenset({Op.WORK, Op.WAIT, Op.EXCHANGE, Op.START, Op.FINISH})
@@ -69,9 +69,7 @@ class CompiledWalker:
         self.open: dict[int, tuple[Exchange, int]] = {}  # exchange -> itself and its place
         self.at: list[Exchange | None] = []  # place -> exchange
         self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
-        self.edge_sets: list[EdgeSet] = []
-        self.most_out = 1
-        self.places, self.edges = self._no_places(), self._no_edges()
+        self.places, self.edges = self._no_places(), EdgeTable(book.n)
         self.work_of: dict[int, int] = {}  # row of work -> the entry whose seconds it holds
         self.stopping = False
         self._mark = 0
@@ -87,8 +85,8 @@ class CompiledWalker:
         try:
             while not self.stopping:
                 why = c.walk(
-                    self.heap, self.places, self.edges, self.table, self.hosts, self.state, self.clock, until,
-                    SHOWN_NODES, SHOWN_ROUNDS, self.most_out,
+                    self.heap, self.places, self.edges.rows, self.table, self.hosts, self.state, self.clock, until,
+                    SHOWN_NODES, SHOWN_ROUNDS, self.edges.most_out,
                 )  # fmt: skip
                 self._close()
                 if why == c.REPORTED:
@@ -205,7 +203,7 @@ class CompiledWalker:
         while self.state[c.REPORTS] < len(reports):
             k = int(self.state[c.REPORTS])
             if k >= len(self.table.report_position):
-                self.table = self.table._replace(report_position=_longer(self.table.report_position))
+                self.table = self.table._replace(report_position=longer(self.table.report_position))
             self.table.report_position[k] = reports[k].position
             self.state[c.REPORTS] = k + 1
 
@@ -216,7 +214,7 @@ class CompiledWalker:
             raise NeedsWalker("messages behind a receiver's port may turn stale")
         p = int(self.state[c.ENTRIES])
         if p >= len(self.table.op):
-            self.table = self.table._replace(op=_longer(self.table.op), argument=_longer(self.table.argument))
+            self.table = self.table._replace(op=longer(self.table.op), argument=longer(self.table.argument))
         self.table.op[p] = entry.op
         if entry.op in (Op.WORK, Op.WAIT):
             self.table.argument[p] = self._work_row(p, entry.seconds)
@@ -234,7 +232,7 @@ class CompiledWalker:
         row = next((r for r in range(rows) if self.work_of.get(r, -1) < slowest), None)
         if row is None:
             row = rows
-            self.table = self.table._replace(seconds=_longer(self.table.seconds))
+            self.table = self.table._replace(seconds=longer(self.table.seconds))
         self.table.seconds[row] = seconds
         self.work_of[row] = p
         return row
@@ -245,8 +243,9 @@ class CompiledWalker:
         """The first host gets to the exchange of entry p: give it a place."""
         entry = self.recording.entries[p]
         x: Exchange = entry.travel
-        k = self._edge_rows(x.edges)
-        if None not in self.at:
+        k = self.edges.row_of(x.edges, {int(self.places.edges[s]) for _, s in self.open.values()})
+        narrow = self.places.arrival.shape[1] < self.edges.widest or self.places.busy.shape[1] < self.edges.most_ports
+        if None not in self.at or narrow:
             self._more_places()
         s = self.at.index(None)
         places, edges, n = self.places, x.edges, self.book.n
@@ -302,13 +301,13 @@ class CompiledWalker:
 
     def _grow(self) -> None:
         """Whatever the walk ran out of: events, spans, or rows for reports."""
-        if self.state[c.SIZE] + self.most_out + 8 > len(self.heap.t):
+        if self.state[c.SIZE] + self.edges.most_out + 8 > len(self.heap.t):
             room = len(self.heap.t)
-            self.heap = c.Heap(*(_longer(a) for a in self.heap))
+            self.heap = c.Heap(*(longer(a) for a in self.heap))
             self.heap.row[room:] = np.arange(room, 2 * room)
         self._flush_spans()
-        while 2 * self.most_out + 8 > len(self.hosts.spans):
-            self.hosts = self.hosts._replace(spans=_longer(self.hosts.spans))
+        while 2 * self.edges.most_out + 8 > len(self.hosts.spans):
+            self.hosts = self.hosts._replace(spans=longer(self.hosts.spans))
         ahead = int(self.hosts.reports.max()) - int(self.state[c.FIRST_REPORT])
         if ahead >= len(self.hosts.made):
             self._more_reports()
@@ -342,9 +341,8 @@ class CompiledWalker:
     def _more_places(self) -> None:
         """Twice as many exchanges can be under way, each as wide as the largest set of edges."""
         more = max(4, len(self.at))
-        widest = max(e.size for e in self.edge_sets)
-        ports = max(len(e.ports) for e in self.edge_sets)
-        widths = {"arrival": widest, "offset": widest, "own": widest, "busy": ports}
+        widest = self.edges.widest
+        widths = {"arrival": widest, "offset": widest, "own": widest, "busy": self.edges.most_ports}
         grown = []
         for name, array in zip(c.Places._fields, self.places, strict=True):
             shape = (len(self.at) + more, *array.shape[1:])
@@ -357,56 +355,3 @@ class CompiledWalker:
         self.at += [None] * more
         if len(self.hosts.closings) < 2 * len(self.at) + 8:
             self.hosts = self.hosts._replace(closings=np.zeros(4 * len(self.at) + 8, np.int64))
-
-    def _no_edges(self) -> c.Edges:
-        return c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(6)))
-
-    def _edge_rows(self, edges: EdgeSet) -> int:
-        """The row of a set of edges in what the walk reads; a new set takes the row of one that nobody uses."""
-        if edges in self.edge_sets:
-            return self.edge_sets.index(edges)
-        in_use = {int(self.places.edges[s]) for _, s in self.open.values()}
-        free = [k for k in range(len(self.edge_sets)) if k not in in_use] if len(self.edge_sets) >= 16 else []
-        if free:
-            k = free[0]
-            self.edge_sets[k] = edges
-        else:
-            k = len(self.edge_sets)
-            self.edge_sets.append(edges)
-        rows = len(self.edge_sets)
-        n, widest = self.book.n, max(e.size for e in self.edge_sets)
-        ports = max(len(e.ports) for e in self.edge_sets)
-        shapes = ((rows, n + 1), (rows, ports), (rows, ports), (rows, ports + 1), (rows, widest), (rows, widest))
-        self.edges = c.Edges(*(_fitted(a, shape) for a, shape in zip(self.edges, shapes, strict=True)))
-        order = np.argsort(edges.port_host, kind="stable")  # ports by host, each with its messages in order
-        sizes = np.diff(np.append(edges.port_starts, edges.size))[order]
-        ends = np.concatenate(([0], np.cumsum(sizes)))
-        messages = np.concatenate(
-            [edges.by_port[edges.port_starts[q] : edges.port_starts[q] + m] for q, m in zip(order, sizes, strict=True)]
-            or [np.zeros(0, np.int64)]
-        )
-        t, count = self.edges, len(edges.ports)
-        t.host_ports[k] = np.searchsorted(edges.port_host[order], np.arange(n + 1))
-        t.port[k, :count], t.rank[k, :count] = edges.ports[order], order
-        t.port_messages[k, : count + 1] = ends
-        t.edge[k, : edges.size], t.target[k, : edges.size] = messages, edges.target[messages]
-        if edges.size:
-            self.most_out = max(self.most_out, int(np.bincount(edges.source).max()))
-        if self.at and (widest > self.places.arrival.shape[1] or ports > self.places.busy.shape[1]):
-            self._more_places()
-        return k
-
-
-def _longer(array: np.ndarray) -> np.ndarray:
-    """The array with twice the rows."""
-    return np.concatenate((array, np.zeros_like(array)))
-
-
-def _fitted(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The array with at least these rows and columns."""
-    wanted = (max(array.shape[0], shape[0]), max(array.shape[1], shape[1]))
-    if wanted == array.shape:
-        return array
-    fresh: Any = np.zeros(wanted, np.int64)
-    fresh[: array.shape[0], : array.shape[1]] = array
-    return fresh

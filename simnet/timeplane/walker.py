@@ -24,12 +24,12 @@ from simnet.exchange import INF, Average, Exchange
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
 from simnet.timeplane.averages import Averages
-from simnet.timeplane.boxes import Box, Port, Routes, Way
+from simnet.timeplane.boxes import Port, Routes, Way
 from simnet.timeplane.cuts import check_starved, cut, leave_waiting
+from simnet.timeplane.exchanges import Exchanges
 from simnet.timeplane.mail import Mail
-from simnet.timeplane.settle import enter_arrivals, learn_late, settle
 
-COMPLETION, DEADLINE = 1, 2  # priorities of SimPy events within one instant
+COMPLETION = 1  # the priority, within one instant, of all events but deadlines
 
 
 class Light:
@@ -70,8 +70,7 @@ class Walker:
         self.waiting: list[Any] = [None] * n  # the box or receive that a host waits in
         self.finished = [False] * n
         self.compute, self.comm, self.idle = [0.0] * n, [0.0] * n, [0.0] * n
-        self.boxes: dict[int, Box] = {}
-        self.flying: dict[int, Box] = {}  # closed, with messages still before a receiver's port
+        self.exchanges = Exchanges(self)
         self.averages = Averages(self)
         self.routes = Routes(book)
         self.mail = Mail(self)
@@ -100,12 +99,9 @@ class Walker:
                 step()
             if not self.stopping:
                 leave_waiting(self)
-                for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
-                    self._settle(box)
-                    self._log(box)
+                self.exchanges.settle()
                 self.averages.settle()
-            for box in self.flying.values():
-                self._log(box)
+            self.exchanges.settle_flying()
             self.mail.settle()
             if not self.stopping:
                 check_starved(self)
@@ -153,13 +149,13 @@ class Walker:
                 self.push(now + seconds, self._resume, i)
                 return
             if op == Op.EXCHANGE:
-                self._start(i, m, entry, now)
-                if not self._finish(i, entry, now):
+                self.exchanges.start(i, m, entry, now)
+                if not self.exchanges.finish(i, entry, now):
                     return
             elif op == Op.START:
-                self._start(i, m, entry, now)
+                self.exchanges.start(i, m, entry, now)
             elif op == Op.FINISH:
-                if not self._finish(i, entry, now):
+                if not self.exchanges.finish(i, entry, now):
                     return
             elif op == Op.AVERAGE or op == Op.START_AVERAGE:
                 self.averages.start(i, entry, now)
@@ -221,59 +217,7 @@ class Walker:
         if self.spans:
             self.account.span(i, "wait", since, until, self.reports[i])
 
-    # ---- exchanges among neighbours --------------------------------------------------------------------------------
-
-    def _open(self, x: Exchange, masked: bool) -> Box:
-        """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
-        box = self.boxes[x.id] = Box(x, self.routes, self.book)
-        box.follow_late = self.items is not None and x.missing == "stale"
-        box.entered = self.account.until == INF and not masked
-        if box.entered:
-            active_E = None if x.active_n is None else x.active_n[x.edges.source]
-            self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=active_E)
-        return box
-
-    def _start(self, i: int, m: int, entry: Entry, now: float) -> None:
-        x: Exchange = entry.travel
-        box = self.boxes.get(x.id) or self._open(x, entry.when_task is not None)
-        box.start[i] = now
-        if self.items is not None:
-            self.items.started(self.recording_of[i], m, entry, i)
-        if entry.when_task is not None:
-            recording = self.recording_of[i]
-            taking_part = self.need_items("when= with a Value").holds(recording, m, entry)
-            if x.active_n is None:
-                x.active_n = np.ones(self.book.n, bool)
-            x.active_n[i] = taking_part
-            if not taking_part:
-                for _, _, messages in box.out[i]:
-                    for e, j in messages:  # known missing from this moment
-                        self._arrived(box, j, e, now, now)
-                return
-        elif x.active_n is not None and not x.active_n[i]:
-            return
-        if self.serial_receiver or self.spans or box.follow_late:
-
-            def arrived(e: int, j: int, t: float) -> None:
-                self._arrived(box, j, e, t, now)
-
-            self.hand_over(i, box.out[i], now, box.way, arrived)
-            return
-        free, arrival, left, latest, waiting = self.free, box.arrival, box.left, box.latest, self.waiting
-        offset, busy = box.way.offset, box.way.busy
-        for port, rank, messages in box.out[i]:  # the same as hand_over and _arrived, without the calls
-            begin = free[port]
-            if now > begin:
-                begin = now
-            free[port] = begin + busy[rank]
-            for e, j in messages:
-                t = arrival[e] = begin + offset[e]
-                if t > latest[j]:
-                    latest[j] = t
-                k = left[j] = left[j] - 1
-                box.handed[j] = now
-                if k == 0 and waiting[j] is box:
-                    self._wake(box, j)
+    # ---- for exchanges, averages and messages -----------------------------------------------------------------------
 
     def hand_over(
         self, i: int, out: list[Port], now: float, way: Way, arrived: Callable[[int, int, float], None]
@@ -301,95 +245,10 @@ class Walker:
         done = self.receive_free[j] = max(self.env._now, self.receive_free[j]) + event.b
         arrived(e, j, done)
 
-    def _arrived(self, box: Any, j: int, e: int, t: float, handed: float) -> None:
-        """The message on edge e is known to arrive at host j at time t."""
-        box.arrival[e] = t
-        if t > box.latest[j]:
-            box.latest[j] = t
-        if handed > box.handed[j]:
-            box.handed[j] = handed
-        if box.leave[j] < INF and box.x.missing == "stale":
-            if box.follow_late:
-                self.items.late(box.x, e, t)
-            elif box.x.closed:
-                learn_late(box.x, e, t)
-        box.left[j] -= 1
-        if box.left[j] == 0 and box.x.id in self.flying and not any(box.left):
-            del self.flying[box.x.id]
-            self._log(box)
-        if box.left[j] == 0 and self.waiting[j] is box:
-            self._wake(box, j)
-
-    def _wake(self, box: Box, j: int) -> None:
-        """All of host j's messages are known: it leaves at the latest of them, or at its deadline."""
-        self.waiting[j] = None
-        t = min(box.latest[j], box.start[j] + box.deadline_s)
-        self.waited(j, box.since[j], t, box.handed[j])
-        self.push(t, self._left, box, j)
-
-    def _left(self, event: Light) -> None:
-        box, j = event.a, event.b
-        now = self.env._now
-        self._leave(box, j, now)
-        self.go_on(j)
-
     def go_on(self, j: int) -> None:
         """Host j has what it waited for: on to its next entry."""
         self.pos[j] += 1
         self._go(j, self.env._now)
-
-    def _finish(self, i: int, entry: Entry, now: float) -> bool:
-        """Host i asks for the exchange's result: True when it has it at once."""
-        x: Exchange = entry.travel
-        box = self.boxes[x.id]
-        box.since[i] = now
-        box.entry[i] = entry
-        if x.active_n is not None and not x.active_n[i]:
-            self._leave(box, i, now)
-            return True
-        limit = box.start[i] + box.deadline_s
-        if box.left[i] == 0:
-            t = min(box.latest[i], limit)
-            if t <= now:
-                self._leave(box, i, now)
-                return True
-            self.waited(i, now, t, box.handed[i])
-            self.push(t, self._left, box, i)
-            return False
-        if limit < now:  # what was to come by then has come
-            self._leave(box, i, now)
-            return True
-        self.waiting[i] = box
-        if limit < INF:
-            self.push(limit, self._deadline, box, i, DEADLINE)
-        return False
-
-    def _deadline(self, event: Light) -> None:
-        box, j = event.a, event.b
-        if self.waiting[j] is not box:
-            return
-        now = self.env._now
-        self.waiting[j] = None
-        self.waited(j, box.since[j], now, now)
-        self._leave(box, j, now)
-        self.pos[j] += 1
-        self._go(j, now)
-
-    def _leave(self, box: Box, i: int, now: float) -> None:
-        """Host i has left exchange x; with the last of them it is closed."""
-        box.leave[i] = now
-        if self.items is not None:
-            got = self._got(box, i)
-            self.items.finished(self.recording_of[i], self.member_of[i], box.entry[i], i, got, now)
-        box.remaining -= 1
-        if box.remaining == 0:
-            self._settle(box)
-            del self.boxes[box.x.id]
-            if self.serial_receiver and any(box.left):
-                self.flying[box.x.id] = box
-            else:
-                self._log(box)
-            self.closed(box.x, box.entry[i])
 
     def closed(self, x: Exchange | Average, entry: Entry) -> None:
         """The last host has left: the value plane may run what rests on the exchange before this one."""
@@ -399,28 +258,6 @@ class Walker:
             self._mark = entry.mark + len(entry.tasks)
         elif isinstance(x, Average):  # an exchange's messages may still be on their way: see `_log`
             self.items.closed(x)
-
-    def _got(self, box: Box, i: int) -> list[tuple[bool, float]]:
-        """For each in-edge of host i as it leaves: whether its message is there in time, and when it arrives."""
-        limit = box.start[i] + box.deadline_s
-        delivered, active, source = box.delivered, box.x.active_n, box.x.edges.source
-        out = []
-        for e in range(box.in_ptr[i], box.in_ptr[i + 1]):
-            t = box.arrival[e]
-            ok = t <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
-            out.append((ok, t))
-        return out
-
-    def _settle(self, box: Box) -> None:
-        """Say what arrived in time of a closed (or, at a cut, an unfinished) exchange; enter its bytes if need be."""
-        learn = self.items is None
-        settle(self.account, box.x, np.array(box.start), np.array(box.arrival), np.array(box.leave), box.entered, learn)
-
-    def _log(self, box: Box) -> None:
-        """Every arrival of an exchange is known (or, at a cut, will never be): enter them in the event log."""
-        enter_arrivals(self.account, box.x, np.array(box.start), np.array(box.arrival))
-        if self.items is not None:
-            self.items.closed(box.x)
 
 
 class NeedsItems(Exception):

@@ -1,0 +1,204 @@
+"""Exchanges among neighbours, in the events tier: messages out, and each host leaves when all of its own are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simnet.entries import Entry
+from simnet.exchange import INF, Exchange
+from simnet.timeplane.boxes import Box
+from simnet.timeplane.settle import enter_arrivals, learn_late, settle
+
+if TYPE_CHECKING:
+    from simnet.timeplane.walker import Light, Walker
+
+DEADLINE = 2  # the priority of deadlines within one instant: after arrivals
+
+
+class Exchanges:
+    """The exchanges of a run that are under way."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.boxes: dict[int, Box] = {}
+        self.flying: dict[int, Box] = {}  # closed, with messages still before a receiver's port
+
+    def settle(self) -> None:
+        """At the end of the walk: enter what was sent in exchanges that never closed."""
+        for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
+            self._settle(box)
+            self._log(box)
+
+    def settle_flying(self) -> None:
+        """At the end of the walk: enter closed exchanges whose last messages never got through a receiver's port."""
+        for box in self.flying.values():
+            self._log(box)
+
+    def _open(self, x: Exchange, masked: bool) -> Box:
+        """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
+        box = self.boxes[x.id] = Box(x, self.walker.routes, self.walker.book)
+        box.follow_late = self.walker.items is not None and x.missing == "stale"
+        box.entered = self.walker.account.until == INF and not masked
+        if box.entered:
+            active_E = None if x.active_n is None else x.active_n[x.edges.source]
+            self.walker.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=active_E)
+        return box
+
+    def start(self, i: int, m: int, entry: Entry, now: float) -> None:
+        """Host i gets to an exchange: it hands its messages over, if it takes part."""
+        walker, x = self.walker, entry.travel
+        box = self.boxes.get(x.id) or self._open(x, entry.when_task is not None)
+        box.start[i] = now
+        if walker.items is not None:
+            walker.items.started(walker.recording_of[i], m, entry, i)
+        if entry.when_task is not None:
+            recording = walker.recording_of[i]
+            taking_part = walker.need_items("when= with a Value").holds(recording, m, entry)
+            if x.active_n is None:
+                x.active_n = np.ones(walker.book.n, bool)
+            x.active_n[i] = taking_part
+            if not taking_part:
+                for _, _, messages in box.out[i]:
+                    for e, j in messages:  # known missing from this moment
+                        self._arrived(box, j, e, now, now)
+                return
+        elif x.active_n is not None and not x.active_n[i]:
+            return
+        if walker.serial_receiver or walker.spans or box.follow_late:
+
+            def arrived(e: int, j: int, t: float) -> None:
+                self._arrived(box, j, e, t, now)
+
+            walker.hand_over(i, box.out[i], now, box.way, arrived)
+            return
+        free, arrival, left, latest, waiting = walker.free, box.arrival, box.left, box.latest, walker.waiting
+        offset, busy = box.way.offset, box.way.busy
+        for port, rank, messages in box.out[i]:  # the same as hand_over and _arrived, without the calls
+            begin = free[port]
+            if now > begin:
+                begin = now
+            free[port] = begin + busy[rank]
+            for e, j in messages:
+                t = arrival[e] = begin + offset[e]
+                if t > latest[j]:
+                    latest[j] = t
+                k = left[j] = left[j] - 1
+                box.handed[j] = now
+                if k == 0 and waiting[j] is box:
+                    self._wake(box, j)
+
+    def _arrived(self, box: Any, j: int, e: int, t: float, handed: float) -> None:
+        """The message on edge e is known to arrive at host j at time t."""
+        box.arrival[e] = t
+        if t > box.latest[j]:
+            box.latest[j] = t
+        if handed > box.handed[j]:
+            box.handed[j] = handed
+        if box.leave[j] < INF and box.x.missing == "stale":
+            if box.follow_late:
+                self.walker.items.late(box.x, e, t)
+            elif box.x.closed:
+                learn_late(box.x, e, t)
+        box.left[j] -= 1
+        if box.left[j] == 0 and box.x.id in self.flying and not any(box.left):
+            del self.flying[box.x.id]
+            self._log(box)
+        if box.left[j] == 0 and self.walker.waiting[j] is box:
+            self._wake(box, j)
+
+    def _wake(self, box: Box, j: int) -> None:
+        """All of host j's messages are known: it leaves at the latest of them, or at its deadline."""
+        self.walker.waiting[j] = None
+        t = min(box.latest[j], box.start[j] + box.deadline_s)
+        self.walker.waited(j, box.since[j], t, box.handed[j])
+        self.walker.push(t, self._left, box, j)
+
+    def _left(self, event: Light) -> None:
+        box, j = event.a, event.b
+        now = self.walker.env._now
+        self._leave(box, j, now)
+        self.walker.go_on(j)
+
+    def finish(self, i: int, entry: Entry, now: float) -> bool:
+        """Host i asks for the exchange's result: True when it has it at once."""
+        x: Exchange = entry.travel
+        box = self.boxes[x.id]
+        box.since[i] = now
+        box.entry[i] = entry
+        if x.active_n is not None and not x.active_n[i]:
+            self._leave(box, i, now)
+            return True
+        limit = box.start[i] + box.deadline_s
+        if box.left[i] == 0:
+            t = min(box.latest[i], limit)
+            if t <= now:
+                self._leave(box, i, now)
+                return True
+            self.walker.waited(i, now, t, box.handed[i])
+            self.walker.push(t, self._left, box, i)
+            return False
+        if limit < now:  # what was to come by then has come
+            self._leave(box, i, now)
+            return True
+        self.walker.waiting[i] = box
+        if limit < INF:
+            self.walker.push(limit, self._deadline, box, i, DEADLINE)
+        return False
+
+    def _deadline(self, event: Light) -> None:
+        box, j = event.a, event.b
+        if self.walker.waiting[j] is not box:
+            return
+        now = self.walker.env._now
+        self.walker.waiting[j] = None
+        self.walker.waited(j, box.since[j], now, now)
+        self._leave(box, j, now)
+        self.walker.go_on(j)
+
+    def _leave(self, box: Box, i: int, now: float) -> None:
+        """Host i has left exchange x; with the last of them it is closed."""
+        box.leave[i] = now
+        if self.walker.items is not None:
+            got = self._got(box, i)
+            self.walker.items.finished(self.walker.recording_of[i], self.walker.member_of[i], box.entry[i], i, got, now)
+        box.remaining -= 1
+        if box.remaining == 0:
+            self._settle(box)
+            del self.boxes[box.x.id]
+            if self.walker.serial_receiver and any(box.left):
+                self.flying[box.x.id] = box
+            else:
+                self._log(box)
+            self.walker.closed(box.x, box.entry[i])
+
+    def _got(self, box: Box, i: int) -> list[tuple[bool, float]]:
+        """For each in-edge of host i as it leaves: whether its message is there in time, and when it arrives."""
+        limit = box.start[i] + box.deadline_s
+        delivered, active, source = box.delivered, box.x.active_n, box.x.edges.source
+        out = []
+        for e in range(box.in_ptr[i], box.in_ptr[i + 1]):
+            t = box.arrival[e]
+            ok = t <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
+            out.append((ok, t))
+        return out
+
+    def _settle(self, box: Box) -> None:
+        """Say what arrived in time of a closed (or, at a cut, an unfinished) exchange; enter its bytes if need be."""
+        learn = self.walker.items is None
+        settle(
+            self.walker.account,
+            box.x,
+            np.array(box.start),
+            np.array(box.arrival),
+            np.array(box.leave),
+            box.entered,
+            learn,
+        )
+
+    def _log(self, box: Box) -> None:
+        """Every arrival of an exchange is known (or, at a cut, will never be): enter them in the event log."""
+        enter_arrivals(self.walker.account, box.x, np.array(box.start), np.array(box.arrival))
+        if self.walker.items is not None:
+            self.walker.items.closed(box.x)
