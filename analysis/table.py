@@ -29,7 +29,15 @@ _LABEL = 30
 def summary(record: Record) -> str:
     """The end of a run in aligned lines: outcome, time and where it went, bytes by kind, metrics, targets."""
     end = record.summary
-    parts = [_title(record), _facts(record), _outcome(record), _time(record), _bytes(record), _metrics(record), _targets(record)]
+    parts = [
+        _title(record),
+        _facts(record),
+        _outcome(record),
+        _time(record),
+        _bytes(record),
+        _metrics(record),
+        _targets(record),
+    ]
     host = _host(record, end)
     return "\n\n".join("\n".join(part) for part in [*parts, host] if part)
 

@@ -251,8 +251,8 @@ def _receive(r: Recording, verb: Verb, split: bool) -> Entry:
         raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
     if entry.timeout_s is not None and missing is None and (entry.rows or len(r.members) > 1):
         raise ProgramError(
-            f"node.{verb.kind} with a timeout needs missing=, a Value that stands in, where the role has several members "
-            "or several messages are awaited"
+            f"node.{verb.kind} with a timeout needs missing=, a Value that stands in, where the role has several "
+            "members or several messages are awaited"
         )
     return entry
 
