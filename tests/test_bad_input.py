@@ -17,6 +17,7 @@ import pytest
 
 import simnet
 import simnet.valueplane
+from simnet.algorithm import Algorithm
 from simnet.errors import (
     DataError,
     InputError,
@@ -223,11 +224,14 @@ def test_an_interrupted_run_leaves_a_record_that_says_where(tmp_path: Path, how:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", textwrap.dedent(CHILD), str(tmp_path / "run"), tier]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    until = time.monotonic() + 60
-    while time.monotonic() < until and rows_of(tmp_path / "run") <= 5:
-        time.sleep(0.05)
-    child.send_signal(how)
-    _, said = child.communicate(timeout=60)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and rows_of(tmp_path / "run") <= 5:
+            time.sleep(0.05)
+        child.send_signal(how)
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode != 0, said
     record = Record.load(tmp_path / "run")
     last = int(record.rounds["round"][-1])
@@ -237,3 +241,50 @@ def test_an_interrupted_run_leaves_a_record_that_says_where(tmp_path: Path, how:
     assert record.ended is Outcome.INTERRUPTED
     reason = "stopped by the user" if how is signal.SIGINT else "killed"
     assert record.outcome == f"interrupted: {reason} after round {last}"
+
+
+DROPPED = """
+import os, signal, sys
+from dataclasses import dataclass
+import simnet
+from simnet.algorithm import Algorithm
+
+class Noisy:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)  # an exception that is raised in here is printed and forgotten
+
+@dataclass(frozen=True)
+class Mine(Algorithm):
+    def program(self, node):
+        x = node.initial("x")
+        for t in node.rounds():
+            g = yield node.gradient(x)
+            x = x - 0.1 * g
+            if t == 6:
+                Noisy()
+            node.report(x=x)
+
+simnet.run({"network": {"nodes": 2}, "nodes": {"step": "1 ms"}, "problem": "Quadratic", "algorithm": Mine(),
+            "rounds": 100, "evaluate_every": 1}, out=sys.argv[1])
+"""
+
+
+def test_an_interrupt_that_python_drops_still_ends_the_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", DROPPED, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "KeyboardInterrupt" in done.stderr
+    record = Record.load(tmp_path / "run")
+    assert record.outcome == "interrupted: stopped by the user after round 6"
+
+
+def test_a_program_without_a_report_is_told_so() -> None:
+    class Silent(Algorithm):
+        def program(self, node: Any) -> Any:
+            x = node.initial("x")
+            for _ in node.rounds():
+                x = yield node.gossip(x)
+
+    with pytest.raises(ProgramError, match=r"Silent ended without a report: end each round with node\.report\(x=x\)"):
+        simnet.run(base(algorithm=Silent(), rounds=3))
