@@ -25,7 +25,6 @@ class Channel:
     """
 
     name: Any
-    opened: int = 0  # exchanges recorded by a group, or by the node that is ahead
     stored_E: np.ndarray | None = None
     late: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 Shape = tuple[int, ...]
 
 FLOAT, BOOL, INT = "float", "bool", "int"
+_MOST_SHAPES = 4096
 
 
 class Ref:
@@ -180,6 +181,8 @@ class Graph:
 
         found: Any = [kind(t) for t in out] if isinstance(out, tuple | list) else kind(out)
         if cache is not None:
+            if len(self._shapes) >= _MOST_SHAPES:  # constants that change from round to round
+                self._shapes.clear()
             self._shapes[cache] = found
         return found
 

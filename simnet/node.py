@@ -18,7 +18,6 @@ from simnet.graph import Shape, Value
 if TYPE_CHECKING:
     from simnet.recording import Recording
 
-Duration = float
 Missing: TypeAlias = Value | tuple[Value, ...] | None  # what stands in for a message that does not come
 
 

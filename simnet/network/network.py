@@ -72,7 +72,6 @@ class EdgeSet:
             ]
             self.hops_H = np.array([link for path in paths for link in path], dtype=np.int64)
             self.hop_ptr = np.concatenate(([0], np.cumsum([len(path) for path in paths])))
-        self.one_hop = len(self.hops_H) == self.size
         starts = self.hop_ptr[:-1]
         if self.size:
             self.latency_E = np.add.reduceat(network.latency_s[self.hops_H], starts)

@@ -22,7 +22,7 @@ from simnet.exchange import INF, Average, Exchange
 from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
-from simnet.timeplane.account import Account, Hooks, NeedsEvents, Values
+from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsEvents, Values
 from simnet.timeplane.settle import settle_stale
 
 
@@ -36,7 +36,6 @@ class ArraysPlane:
         self.clock_n = np.zeros(book.n)
         self.free = np.zeros(max(book.n, book.network.links))  # when each sending port is free again
         self.env = simpy.Environment()
-        self.starved: str | None = None
         self._flying: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
         self._ways: dict[tuple[EdgeSet, int], tuple[np.ndarray, np.ndarray]] = {}
         self._lag = 0  # tasks up to the last exchange but one: what the value plane may run
@@ -119,9 +118,9 @@ class ArraysPlane:
         return np.minimum(end, until) - np.minimum(start, until)
 
     def _spans(self, kind: str, start: np.ndarray, end: np.ndarray) -> None:
-        if self.account.spans is None or self._reported >= 12:
+        if self.account.spans is None or self._reported >= SHOWN_ROUNDS:
             return
-        for i in range(min(24, self.book.n)):
+        for i in range(min(SHOWN_NODES, self.book.n)):
             self.account.span(i, kind, float(start[i]), float(end[i]), self._reported)
 
     # ---- exchanges -------------------------------------------------------------------------------------------------
@@ -163,8 +162,8 @@ class ArraysPlane:
             silent_P = ~active_E[edges.by_port[edges.port_starts]]
             begin_P, busy_P = np.where(silent_P, self.free[edges.ports], begin_P), np.where(silent_P, 0.0, busy_P)
         self.free[edges.ports] = begin_P + busy_P
-        if self.account.spans is not None and self._reported < 12:
-            for q in np.flatnonzero(edges.port_host < 24).tolist():
+        if self.account.spans is not None and self._reported < SHOWN_ROUNDS:
+            for q in np.flatnonzero(edges.port_host < SHOWN_NODES).tolist():
                 host = int(edges.port_host[q])
                 self.account.span(host, "send", float(begin_P[q]), float(begin_P[q] + busy_P[q]), self._reported)
         return arrival

@@ -61,7 +61,7 @@ class CompiledWalker:
             np.zeros((room, 4), np.int64),
             np.zeros((room, 2)),
         )
-        self.state = np.zeros(12, np.int64)
+        self.state = np.zeros(c.FIRST_REPORT + 1, np.int64)
         self.state[c.CURRENT] = -1
         self.state[c.SERIAL] = network.receive_ports == "serial"
         self.state[c.SHOWN] = account.spans is not None

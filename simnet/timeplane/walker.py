@@ -9,7 +9,6 @@ Legend: n hosts, E edges of one exchange.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from heapq import heappush
 from typing import Any
@@ -90,8 +89,6 @@ class Walker:
         """Walk until every program has ended, the cut by time, or a stop by the run."""
         for i in range(self.book.n):
             self.push(0.0, self._resume, i)
-        collecting = gc.isenabled()
-        gc.disable()  # the table is full of long-lived objects; cycles are none of ours
         try:
             until = self.account.until
             queue, step = self._queue, self.env.step
@@ -106,8 +103,6 @@ class Walker:
             if not self.stopping:
                 check_starved(self)
         finally:
-            if collecting:
-                gc.enable()
             account = self.account
             account.compute_s += self.compute
             account.comm_s += self.comm

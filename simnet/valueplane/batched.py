@@ -27,6 +27,7 @@ from simnet.valueplane.single import common_number
 
 CHUNK_BYTES = 2 << 20
 FEWEST_ROWS = 32
+MOST_FORMS = 4096
 
 _ROW_WISE = frozenset({"map", "oracle", "initial", "zeros", "constant", "random"})
 
@@ -77,7 +78,6 @@ class Batched:
         self._initial: dict[str, torch.Tensor] = {}
         self._stale: dict[Any, Stale] = {}
         self._forms: dict[Any, Callable[[list[torch.Tensor]], torch.Tensor]] = {}
-        self._tables: dict[int, tuple[Any, torch.Tensor]] = {}
 
     # ---- what the time plane and the run ask for -------------------------------------------------------------------
 
@@ -178,6 +178,8 @@ class Batched:
         except TypeError:  # constants without a hash, such as tensors
             return batched_form(task, shapes)
         if found is None:
+            if len(self._forms) >= MOST_FORMS:  # constants that change from round to round, such as a decaying step
+                self._forms.clear()
             found = self._forms[key] = batched_form(task, shapes)
         return found
 

@@ -44,7 +44,6 @@ class Mixer:
         self.row_of = np.full(hosts, -1)
         self.row_of[members] = np.arange(len(members))
         self._plans: dict[tuple[int, int], tuple[Plan, object]] = {}
-        self._all_active = np.ones(len(members), bool)
 
     def plan(self, x: Exchange) -> Plan:
         """The plan of an exchange's sums when every message arrives."""
