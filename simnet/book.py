@@ -160,13 +160,14 @@ class Book:
         found = self._edges.get(key)
         if found is None:
             source, target = topology.edges(k)
+            given = topology.weights(k)
             hosts = self.members[role]
             if len(hosts) < self.n:
                 inside = np.zeros(self.n, bool)
                 inside[hosts] = True
                 keep = inside[source] & inside[target]
                 source, target = source[keep], target[keep]
-            given = topology.weights(k)
+                given = None if given is None else given[keep]
             found = self.network.edge_set(source, target), self._mix(source, target, given)
             if not topology.static and len(self._edges) > 64:
                 self._edges.pop(next(iter(self._edges)))
@@ -220,14 +221,20 @@ class Book:
         missing = "value" if isinstance(given, Value) else given
         if missing == "stale" and not topology.static:
             raise ProgramError("missing='stale' needs a topology that stays the same from exchange to exchange")
-        if verb.get("weights", "mixing") == "sender":
+        weights = verb.get("weights", "mixing")
+        if weights not in ("mixing", "sender"):
+            raise ProgramError(f"weights={weights!r}: say 'mixing' or 'sender'")
+        deadline_s = INF if verb["deadline_s"] is None else float(verb["deadline_s"])
+        if not deadline_s >= 0:
+            raise ProgramError(f"deadline_s={verb['deadline_s']!r}: seconds from the start of the verb, at least 0")
+        if weights == "sender":
             mixing = mixings.column_stochastic(edges.source, edges.target, self.n, grain=self.grain)
         exchange = Exchange(
             self._number(role), channel, k, kind, edges,
             mixing.weight if kind == "gossip" else None, mixing.own if kind == "gossip" else None,
             missing,
-            INF if verb["deadline_s"] is None else float(verb["deadline_s"]),
-            payload, round, mask_of(verb["when"], self.n, self.members[role]),
+            deadline_s,
+            payload, round, mask_of(verb["when"], "when", self.n, self.members[role]),
         )  # fmt: skip
         exchange.fate = self.fates.of(("exchange", exchange.id), edges, payload + self.network.header_bytes)
         self.exchanges[key, k] = exchange
@@ -267,12 +274,19 @@ class Book:
         return np.sort(hosts[order[:k]])
 
 
-def mask_of(when: Any, n: int, members: np.ndarray) -> np.ndarray | None:
-    """Hosts for which `when` holds, where that is known when recorded; None for everybody (or for a Value)."""
-    if when is None or isinstance(when, Value):
+def mask_of(who: Any, option: str, n: int, members: np.ndarray) -> np.ndarray | None:
+    """Those hosts of a role that `who` chooses: a sample, or a mask over the role's nodes. None for everybody (or for a
+    Value, which is not known yet).
+    """
+    if who is None or isinstance(who, Value):
         return None
-    if isinstance(when, Sample):
-        return when.mask_n
     mask = np.zeros(n, bool)
-    mask[members] = np.broadcast_to(np.asarray(when, dtype=bool), (len(members),))
+    if isinstance(who, Sample):
+        mask[members] = who.mask_n[members]
+        return mask
+    chosen = np.asarray(who)
+    if chosen.dtype != bool or chosen.shape not in ((), members.shape):
+        raise ProgramError(f"{option}={who!r}: give a sample, or a mask with True or False for each of "
+                           f"{len(members)} nodes")  # fmt: skip
+    mask[members] = chosen
     return mask

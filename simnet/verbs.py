@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simnet import streams
+from simnet.book import mask_of
 from simnet.entries import Entry, Op
 from simnet.errors import ProgramError, nearest
 from simnet.exchange import Average, Exchange
@@ -51,13 +52,8 @@ def _finish(r: Recording, pending: Pending) -> Entry:
 
 def _mask(r: Recording, among: Any) -> np.ndarray | None:
     """Members taking part, by a sample or a mask over the role's nodes; None for all."""
-    if among is None:
-        return None
-    mask_n = np.zeros(r.book.n, bool)
-    hosts = r.book.members[r.role]
-    mask_n[hosts] = among.mask_n[hosts] if isinstance(among, Sample) else np.asarray(among, dtype=bool)
-    mask: np.ndarray = mask_n[r.members]
-    return mask
+    mask_n = mask_of(among, "among", r.book.n, r.book.members[r.role])
+    return None if mask_n is None else mask_n[r.members]
 
 
 def _oracle(r: Recording, verb: Verb, split: bool) -> Entry:
@@ -174,11 +170,12 @@ def _average(r: Recording, verb: Verb, split: bool) -> Entry:
     n, hosts = r.book.n, r.book.members[r.role]
     everyone = np.zeros(n, bool)
     everyone[hosts] = True
-    among_option, to_option = verb.options.get("among"), verb.options.get("to", "all")
-    among = everyone if among_option is None else mask_over(among_option, everyone)
-    to = {"all": everyone, "among": among}.get(to_option) if isinstance(to_option, str) else None
-    if to is None:
-        to = mask_over(to_option, everyone)
+    among = mask_of(verb.options.get("among"), "among", n, hosts)
+    among = everyone if among is None else among
+    asked = verb.options.get("to", "all")
+    named = {"all": everyone, "among": among}
+    to = named[asked] if isinstance(asked, str) and asked in named else mask_of(asked, "to", n, hosts)
+    to = everyone if to is None else to
     if not among.any():
         raise ProgramError("node.average needs at least one node in 'among'")
     kind = verb.kind if verb.kind == "all_gather" else "average"
@@ -209,7 +206,10 @@ def _hosts(r: Recording, who: Any, verb: str) -> np.ndarray:
             raise ProgramError(f"node.{verb}: no role {who!r}{nearest(who, r.book.members)}; there are "
                                f"{sorted(r.book.members)}")  # fmt: skip
         return r.book.members[who]
-    return np.atleast_1d(np.asarray(who, dtype=np.int64))
+    hosts = np.atleast_1d(np.asarray(who, dtype=np.int64))
+    if ((hosts < 0) | (hosts >= r.book.n)).any():
+        raise ProgramError(f"node.{verb}: there is no host {who!r}; they are 0 to {r.book.n - 1}")
+    return hosts
 
 
 def _send(r: Recording, verb: Verb, split: bool) -> Entry:
@@ -259,15 +259,6 @@ def _receive(r: Recording, verb: Verb, split: bool) -> Entry:
 
 def _gather(r: Recording, verb: Verb, split: bool) -> Entry:
     return _receive(r, verb, split)
-
-
-def mask_over(who: Any, everyone: np.ndarray) -> np.ndarray:
-    """A mask over hosts from a sample or a mask over the role's nodes."""
-    if isinstance(who, Sample):
-        return who.mask_n & everyone
-    mask = np.zeros_like(everyone)
-    mask[everyone] = np.asarray(who, dtype=bool)
-    return mask
 
 
 _ENTER: dict[str, Callable[[Recording, Verb, bool], Entry]] = {

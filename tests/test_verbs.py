@@ -429,6 +429,43 @@ def test_gossip_without_partner_returns_at_once() -> None:
     assert ends(each_way(body)) == [0.375, 0.375, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (lambda n: n.gossip(number(n), weights="sendr"), "weights='sendr': say 'mixing' or 'sender'"),
+        (lambda n: n.gossip(number(n), deadline_s=-1.0), "deadline_s=-1.0: .*at least 0"),
+        (lambda n: n.gossip(number(n), deadline_s=float("nan")), "deadline_s=nan"),
+        (lambda n: n.gossip(number(n), when="all"), "when='all': give a sample, or a mask"),
+        (lambda n: n.gossip(number(n), when=[True, False]), "for each of 3 nodes"),
+        (lambda n: n.average(number(n), to="al"), "to='al': give a sample, or a mask"),
+        (lambda n: n.average(number(n), among=[0, 1, 2]), "among=.* True or False"),
+        (lambda n: n.gradient(n.initial("x"), among=[True]), "among=.* for each of 3 nodes"),
+        (lambda n: n.send(number(n), to=[77]), "there is no host .77.; they are 0 to 2"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused(verb: Any, words: str) -> None:
+    def body(node: Node) -> Program:
+        yield verb(node)
+        node.report(x=number(node))
+
+    with pytest.raises(ProgramError, match=words):
+        each_way(body)
+
+
+def test_prescribed_weights_serve_the_members_of_a_role() -> None:
+    def wait(node: Node) -> Program:
+        for _ in node.rounds():
+            yield node.wait(1.0)
+            node.report(x=node.initial("x"))
+
+    def mix(node: Node) -> Program:
+        for _ in node.rounds():
+            yield node.gossip(node.initial("x"))
+
+    scenario = base(Roles(first=wait, second=mix), topology="equi_static")
+    assert go(scenario, network__graph="complete").outcome == "finished"
+
+
 LATE = {"links": [{"from": 1, "to": 0, "latency": 1.0}]}  # node 1's messages to node 0 miss a deadline of 0.5 s
 
 
