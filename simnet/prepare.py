@@ -16,16 +16,19 @@ from simnet import registry
 from simnet.algorithm import Algorithm
 from simnet.book import Book, MakeMixing
 from simnet.dataset import Dataset, Parts
-from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
+from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
 from simnet.fields import Part
+from simnet.memory import free_memory
 from simnet.network.network import LinkSpec, Network
 from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.recording import capability
 from simnet.scenario import Scenario
 from simnet.topology import StaticTopology, Topology, require_connected, require_tree
+from simnet.units import human
 
 WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+GRAPH_BYTES = 700  # for each node of a ring, by its networkx graph and the table of its links
 GAP_UP_TO = 600  # nodes: beyond this, the eigenvalues of W cost seconds
 
 
@@ -111,6 +114,9 @@ def prepare(scenario: Scenario) -> Plan:
 def network_graph(scenario: Scenario) -> nx.Graph:
     """The underlay as a networkx graph."""
     part, n = scenario.network.graph, scenario.network.nodes
+    if n is not None and part.object is None and n * GRAPH_BYTES > free_memory():
+        raise MemoryTooSmall(f"a graph of {n} nodes needs at least {human(n * GRAPH_BYTES, 'bytes')}, and "
+                             f"{human(free_memory(), 'bytes')} are free: take fewer nodes")  # fmt: skip
     made = part.object if part.object is not None else _make_graph(scenario, part, n, "network.graph")
     if isinstance(made, Topology):
         raise TopologyError(f"{part.name!r} says who exchanges with whom, not which links there are: "

@@ -178,12 +178,17 @@ def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
 
 
 def test_more_memory_than_there_is_is_found_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simnet.valueplane, "_free_memory", lambda: 10_000)
+    monkeypatch.setattr(simnet.valueplane, "free_memory", lambda: 10_000)
     with pytest.raises(
         MemoryTooSmall, match=r"6 nodes with 650 parameters each need about .* 10 kB are free.*simnet estimate"
     ):
         run(tmp_path, "nodes: 6", "nodes: 6", more="execution: {device: cpu}\n")
     simnet.estimate(tmp_path / "try.yaml")
+
+
+def test_a_graph_larger_than_the_memory_is_found_before_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(MemoryTooSmall, match=r"a graph of 1000000000000 nodes needs at least .* are free"):
+        run(tmp_path, "nodes: 6", "nodes: 1000000000000")
 
 
 def test_running_out_of_memory_is_a_named_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

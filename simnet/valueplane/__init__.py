@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from simnet.book import Book
 from simnet.errors import MemoryTooSmall, ScenarioError
+from simnet.memory import free_memory
 from simnet.scenario import Scenario
 from simnet.units import human
 from simnet.valueplane.batched import Batched
@@ -44,25 +44,13 @@ def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """MemoryTooSmall where the nodes' states alone would not fit."""
     n, d = plan.network.n, plan.problem.dim
     needed = BUFFERS * n * d * dtype.itemsize
-    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     if needed > there:
         raise MemoryTooSmall(
             f"{n} nodes with {d} parameters each need about {human(needed, 'bytes')} ({BUFFERS} states of "
             f"{dtype.itemsize} bytes a number), and {human(there, 'bytes')} are free: take fewer nodes, a smaller "
             "model or float32, or 'simnet estimate', which makes no tensors"
         )
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be had, by the kernel's own count where there is one."""
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: torch.dtype, kind: str) -> Any:
