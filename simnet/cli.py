@@ -110,12 +110,15 @@ def validate(
     set_: Settings = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print it with every default written out.")] = False,
 ) -> None:
-    """Check a scenario without running it: keys, units, names, and the parameters of everything named."""
+    """Check a scenario without running it: keys, units, names and their parameters, data files, and that all fit."""
     with _spoken_errors():
         chosen = _read(scenario, set_, {})
         from simnet.parts import check_names
 
         check_names(chosen)
+        from simnet.prepare import prepare
+
+        prepare(chosen)
         if resolved:
             typer.echo(chosen.dump(), nl=False)
         else:

@@ -75,7 +75,7 @@ def find_file(path: str | Path, base_dir: Path | None) -> Path:
     for candidate in tried:
         if candidate.is_file():
             return candidate
-    places = " or ".join(str(p) for p in tried)
+    places = " or ".join(dict.fromkeys(str(p) for p in tried))
     raise DataError(f"no data file at {places}; give its path, absolute or relative to the scenario file")
 
 

@@ -26,6 +26,7 @@ problem: {name: Quadratic, dim: 3}
 algorithm: {name: "fractions:Fraction"}
 rounds: 10
 """
+WHOLE = SCENARIO.replace("fractions:Fraction", "DPSGD")  # one that could be run
 EVENT = {"round": 3, "rounds": 10, "sim_time_s": 12.0, "wire_bytes": 3.4e6, "messages": 800, "objective": 0.5}
 
 runner = CliRunner()
@@ -211,6 +212,7 @@ def test_estimate_prints_the_summary_and_leaves_nothing(scenario: Path, engine: 
 
 
 def test_validate_finds_a_wrong_name_with_its_place(scenario: Path) -> None:
+    scenario.write_text(WHOLE, encoding="utf-8")
     assert runner.invoke(app, ["validate", str(scenario)]).stdout == "my ring.yaml: good\n"
     scenario.write_text(SCENARIO.replace("Quadratic", "Quadratik"), encoding="utf-8")
     said = runner.invoke(app, ["validate", str(scenario)])
@@ -218,7 +220,27 @@ def test_validate_finds_a_wrong_name_with_its_place(scenario: Path) -> None:
     assert "my ring.yaml:2:10 problem: there is no problem named 'Quadratik'; did you mean 'Quadratic'?" in said.stderr
 
 
+NOWHERE = "{name: Softmax, data: {name: csv, path: nope.csv}}"
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong", "words"),
+    [
+        ("rounds:", "target: {objectiv: 0.1}\nrounds:", "no such metric; did you mean 'objective'?"),
+        ("{name: Quadratic, dim: 3}", NOWHERE, "no data file at "),
+        ("{nodes: 4}", "{nodes: 4, graph: edgeless}", "DPSGD needs a connected topology"),
+    ],
+)
+def test_validate_finds_what_a_run_would_refuse(scenario: Path, was: str, wrong: str, words: str) -> None:
+    assert was in WHOLE
+    scenario.write_text(WHOLE.replace(was, wrong), encoding="utf-8")
+    said = runner.invoke(app, ["validate", str(scenario)])
+    assert said.exit_code == 2
+    assert words in said.stderr
+
+
 def test_validate_resolved_prints_a_scenario_that_reads_back(scenario: Path) -> None:
+    scenario.write_text(WHOLE, encoding="utf-8")
     said = runner.invoke(app, ["validate", str(scenario), "--resolved"])
     (scenario.parent / "again.yaml").write_text(said.stdout, encoding="utf-8")
     again = runner.invoke(app, ["validate", "again.yaml", "--resolved"])
