@@ -14,8 +14,9 @@ import numpy as np
 
 from simnet import mixing as mixings
 from simnet import streams
+from simnet.collectives import waves_of
 from simnet.errors import CapabilityError, ProgramError, ScenarioError
-from simnet.exchange import INF, Average, Channel, Exchange
+from simnet.exchange import INF, Average, Channel, Exchange, RelayedAverage, ServerAverage, Wave
 from simnet.graph import Value
 from simnet.mixing import Mixing
 from simnet.network.fate import Fates
@@ -25,6 +26,7 @@ from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.topology import Topology
 
+Facts = tuple[int, tuple[str, int], str, np.ndarray, np.ndarray, int]  # the first fields of an Average
 MakeMixing = Callable[[np.ndarray, np.ndarray, int], Mixing]
 
 
@@ -43,6 +45,8 @@ class Book:
     batch: int | None = None  # default minibatch; None: full
     replace: bool = True
     find_server: Callable[[], int] = lambda: 0
+    pattern: str = "server"  # how averages travel
+    group: int | None = None
     rounds: int | None = None
     evaluated: Callable[[int], bool] = lambda r: True
     pin_all: bool = False  # a stop by time: any report may turn out to be a node's last
@@ -63,6 +67,7 @@ class Book:
         self._base_seconds: dict[Any, np.ndarray] = {}
         self._edges: dict[Any, tuple[EdgeSet, Mixing]] = {}
         self._stars: dict[Any, EdgeSet] = {}
+        self._waves: dict[Any, tuple[Wave, ...]] = {}
         self._topologies: dict[Any, Topology] = {}
         self._over: dict[int, Any] = {}
         self._numbers = dict.fromkeys(self.members, 0)
@@ -247,17 +252,44 @@ class Book:
         found = self.averages.get((role, number))
         if found is not None:
             return found
+        facts = (self._number(role), (role, number), kind, among, to, round)
+        make = self._served if self.pattern == "server" else self._relayed
+        self.averages[role, number] = average = make(facts, payload)
+        return average
+
+    def _served(self, facts: Facts, payload: int) -> Average:
+        """An average through the server's host."""
+        id, _, kind, among, to, _ = facts
         up = self.star(np.flatnonzero(among), self.server, upward=True)
         down = self.star(np.flatnonzero(to), self.server, upward=False)
         down_bytes = payload * int(among.sum()) if kind == "all_gather" else payload
-        average = Average(
-            self._number(role), (role, number), kind, among, to, self.server, up, down, payload, down_bytes, round
-        )
         header = self.network.header_bytes
-        average.up_fate = self.fates.of(("up", average.id), up, payload + header, policy="retry")
-        average.down_fate = self.fates.of(("down", average.id), down, down_bytes + header, policy="retry")
-        self.averages[role, number] = average
-        return average
+        up_fate = self.fates.of(("up", id), up, payload + header, policy="retry")
+        down_fate = self.fates.of(("down", id), down, down_bytes + header, policy="retry")
+        return ServerAverage(*facts, self.server, up, down, payload, down_bytes, up_fate, down_fate)
+
+    def _relayed(self, facts: Facts, payload: int) -> Average:
+        """An average from host to host by the scenario's pattern."""
+        id, _, kind, among, to, _ = facts
+        if (among != to).any():
+            raise ProgramError(
+                f"'collective.pattern: {self.pattern}' gives the mean to those who made it; where 'to' differs from "
+                "'among' (client sampling), use pattern server"
+            )
+        key = (kind, payload, among.tobytes())
+        if key not in self._waves:
+            if len(self._waves) > 64:
+                self._waves.pop(next(iter(self._waves)))
+            hosts = np.flatnonzero(among)
+            root = self.server if self.pattern == "tree" else int(hosts[0])
+            self._waves[key] = waves_of(self.pattern, kind, hosts, root, self.group, payload, self.network.edge_set)
+        waves = self._waves[key]
+        header = self.network.header_bytes
+        fates = [
+            self.fates.of(("wave", id, w), wave.edges, wave.payload_bytes + header, policy="retry")
+            for w, wave in enumerate(waves)
+        ]
+        return RelayedAverage(*facts, waves, fates)
 
     def close(self, x: Exchange | Average) -> None:
         """The last member has left: nobody will look for it again."""

@@ -60,7 +60,7 @@ class Exchange:
 
 @dataclass(eq=False)
 class Average:
-    """One average over `among`, delivered to `to`, through a server host.
+    """One average over `among`, delivered to `to`; the subclass says which way.
 
     kind: `average`, or `all_gather` (every row to everybody). Masks are over hosts.
     """
@@ -70,15 +70,37 @@ class Average:
     kind: str
     among_n: np.ndarray
     to_n: np.ndarray
+    round: int
+    closed: bool = field(default=False, init=False)
+
+
+@dataclass(eq=False)
+class ServerAverage(Average):
+    """Through a server host: contributions up, the mean down."""
+
     server: int
     up: EdgeSet  # among -> server
     down: EdgeSet  # server -> to
     up_bytes: int
     down_bytes: int
-    round: int
     up_fate: Fate | None = None
     down_fate: Fate | None = None
-    closed: bool = False
+
+
+@dataclass(eq=False)
+class RelayedAverage(Average):
+    """From host to host, in the waves of a pattern (ring, tree, hierarchical)."""
+
+    waves: tuple[Wave, ...]
+    fates: list[Fate | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Wave:
+    """Messages of `payload_bytes` on each edge; a host sends once it has got all that earlier waves bring it."""
+
+    edges: EdgeSet
+    payload_bytes: int
 
 
 @dataclass(eq=False)

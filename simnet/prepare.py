@@ -58,6 +58,8 @@ class Plan:
             batch=None if problem.batch == "full" else int(problem.batch),
             replace=problem.replace,
             find_server=lambda: self.server,
+            pattern=scenario.collective.pattern,
+            group=scenario.collective.group,
             rounds=scenario.rounds,
             evaluated=lambda r: (r + 1) % every == 0 or r == last,
             pin_all=scenario.stop.sim_time is not None or scenario.stop.bytes is not None,

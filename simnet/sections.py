@@ -250,10 +250,12 @@ class Problem(Section):
 class Collective(Section):
     """How averages over many nodes travel."""
 
-    pattern: Literal["server"] = "server"
-    """Through one host."""
+    pattern: Literal["server", "ring", "tree", "hierarchical"] = "server"
+    """Through one host, round a ring of hosts, up and down a binary tree, or by groups whose leaders form a ring."""
     server: Host | None = None
-    """Which host; by default the graph's centre."""
+    """Which host serves, or is the tree's root; by default the graph's centre."""
+    group: Count | None = None
+    """Hosts in a group of the hierarchical pattern; by default about the square root of their number."""
 
 
 class Stop(Section):

@@ -18,7 +18,7 @@ import simpy
 from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.errors import ProgramError
-from simnet.exchange import INF, Average, Exchange
+from simnet.exchange import INF, Average, Exchange, RelayedAverage, ServerAverage, Wave
 from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
@@ -214,6 +214,35 @@ class ArraysPlane:
         self.account.comm_s += leave - turn
 
     def _average(self, x: Average) -> None:
+        if isinstance(x, ServerAverage):
+            self._by_server(x)
+        else:
+            assert isinstance(x, RelayedAverage)
+            self._by_relay(x)
+        self.book.close(x)
+
+    def _by_relay(self, x: RelayedAverage) -> None:
+        """Wave after wave: a host sends when it has got all that was sent to it before."""
+        clock, ready = self.clock_n, self.clock_n.copy()
+        for w, (wave, fate) in enumerate(zip(x.waves, x.fates, strict=True)):
+            start = ready.copy()
+            arrival = self._transmit(wave.edges, wave.payload_bytes, fate, start, None)
+            arrival = np.maximum(arrival, self._newest(x, wave, w, arrival))
+            np.maximum.at(ready, wave.edges.target, arrival)
+            self.account.sent(x.round, wave.edges, wave.payload_bytes, fate, start)
+            self.account.travelled((x.id, w), wave.edges, wave.payload_bytes, fate, start, arrival, None, None)
+        leave = np.where(x.to_n, ready, clock)
+        self._waited(clock, leave, np.where(x.to_n, clock[x.among_n].max(), clock))
+        self.clock_n = leave
+
+    def _newest(self, x: RelayedAverage, wave: Wave, w: int, arrival: np.ndarray) -> np.ndarray:
+        """The latest arrival so far on each pair of the wave: messages keep their order."""
+        if w == 0 or x.waves[w - 1].edges is not wave.edges:
+            self._order: np.ndarray = arrival
+        self._order = np.maximum(self._order, arrival)
+        return self._order
+
+    def _by_server(self, x: ServerAverage) -> None:
         server, clock = x.server, self.clock_n
         if not (x.among_n[server] and x.to_n[server]):
             raise NeedsEvents("the server is not among the nodes that it averages over")
@@ -235,7 +264,6 @@ class ArraysPlane:
         ):
             self.account.sent(x.round, edges, payload, fate, start)
             self.account.travelled((x.id, part), edges, payload, fate, start, arrival, None, None)
-        self.book.close(x)
         self.clock_n = leave
 
 

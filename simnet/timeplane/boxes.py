@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simnet.book import Book
-from simnet.exchange import INF, Average, Exchange
+from simnet.exchange import INF, Exchange, RelayedAverage, ServerAverage
 from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
 
@@ -101,7 +101,7 @@ class AverageBox:
         "since", "start", "up_arrival", "up_out", "up_way", "x",
     )  # fmt: skip
 
-    def __init__(self, x: Average, book: Book, routes: Routes, members: int) -> None:
+    def __init__(self, x: ServerAverage, book: Book, routes: Routes, members: int) -> None:
         n, header = book.n, book.network.header_bytes
         self.x = x
         self.up_out, self.down_out = routes.out(x.up), routes.out(x.down)
@@ -110,6 +110,33 @@ class AverageBox:
         self.up_arrival, self.down_arrival = [INF] * x.up.size, [INF] * x.down.size
         self.missing = int(x.among_n.sum())
         self.ready, self.handed, self.answered = -INF, -INF, INF
+        self.start, self.since, self.result = [INF] * n, [INF] * n, [INF] * n
+        self.entry: list[Any] = [None] * n
+        self.inside = members  # hosts that have not left
+
+
+class RelayBox:
+    """The messages of one average that goes from host to host."""
+
+    __slots__ = (
+        "arrival", "at", "entry", "got", "handed", "inside", "last", "missing", "result", "sent", "since", "start",
+        "wave_start", "ways", "x",
+    )  # fmt: skip
+
+    def __init__(self, x: RelayedAverage, book: Book, routes: Routes, members: int) -> None:
+        n, header = book.n, book.network.header_bytes
+        self.x = x
+        self.ways = [
+            routes.way(wave.edges, wave.payload_bytes + header, fate)
+            for wave, fate in zip(x.waves, x.fates, strict=True)
+        ]
+        self.at, self.sent = [0] * n, [False] * n  # the wave that each host is at, and whether it has sent its part
+        self.got: dict[tuple[int, int], int] = {}  # (host, wave) -> messages that are there, of waves not yet passed
+        self.arrival = [[INF] * wave.edges.size for wave in x.waves]
+        self.wave_start = [[INF] * n for _ in x.waves]
+        self.last: dict[tuple[int, int], float] = {}  # the newest arrival on a pair: messages keep their order
+        self.missing = int(x.among_n.sum())  # hosts that have not started
+        self.handed = -INF
         self.start, self.since, self.result = [INF] * n, [INF] * n, [INF] * n
         self.entry: list[Any] = [None] * n
         self.inside = members  # hosts that have not left

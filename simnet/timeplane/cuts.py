@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from simnet.errors import Starved
 from simnet.exchange import INF
-from simnet.timeplane.boxes import AverageBox
+from simnet.timeplane.boxes import AverageBox, RelayBox
 from simnet.timeplane.mail import Waiting
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def _handed(walker: Walker, i: int, waiting: Any) -> float:
     """When the last of what host i waits for was handed over; infinite where something was not."""
     if isinstance(waiting, Waiting):
         return walker.mail.handed(i, waiting)
-    known = waiting.missing == 0 if isinstance(waiting, AverageBox) else waiting.left[i] == 0
-    handed = waiting.handed if isinstance(waiting, AverageBox) else waiting.handed[i]
+    known = waiting.missing == 0 if isinstance(waiting, AverageBox | RelayBox) else waiting.left[i] == 0
+    handed = waiting.handed if isinstance(waiting, AverageBox | RelayBox) else waiting.handed[i]
     return float(handed) if known else INF
 
 
@@ -45,7 +45,7 @@ def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, f
         for box in walker.exchanges.boxes.values()
         if box.entered
     ]
-    walker.account.cut_by_round(last, ahead + walker.averages.entered())
+    walker.account.cut_by_round(last, ahead + walker.averages.entered() + walker.relays.entered())
     for i, (compute, comm, idle, at) in spent.items():
         walker.compute[i], walker.comm[i], walker.idle[i], walker.account.finish_s[i] = compute, comm, idle, at
         walker.reports[i] = last + 1

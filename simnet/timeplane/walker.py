@@ -19,7 +19,7 @@ import simpy
 from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.errors import RunError
-from simnet.exchange import INF, Average, Exchange
+from simnet.exchange import INF, Average, Exchange, ServerAverage
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
 from simnet.timeplane.averages import Averages
@@ -27,6 +27,7 @@ from simnet.timeplane.boxes import Port, Routes, Way
 from simnet.timeplane.cuts import check_starved, cut, leave_waiting
 from simnet.timeplane.exchanges import Exchanges
 from simnet.timeplane.mail import Mail
+from simnet.timeplane.relays import Relays
 
 COMPLETION = 1  # the priority, within one instant, of all events but deadlines
 
@@ -70,7 +71,7 @@ class Walker:
         self.finished = [False] * n
         self.compute, self.comm, self.idle = [0.0] * n, [0.0] * n, [0.0] * n
         self.exchanges = Exchanges(self)
-        self.averages = Averages(self)
+        self.averages, self.relays = Averages(self), Relays(self)
         self.routes = Routes(book)
         self.mail = Mail(self)
         self.spans = account.spans is not None
@@ -98,6 +99,7 @@ class Walker:
                 leave_waiting(self)
                 self.exchanges.settle()
                 self.averages.settle()
+                self.relays.settle()
             self.exchanges.settle_flying()
             self.mail.settle()
             if not self.stopping:
@@ -153,11 +155,13 @@ class Walker:
                 if not self.exchanges.finish(i, entry, now):
                     return
             elif op == Op.AVERAGE or op == Op.START_AVERAGE:
-                self.averages.start(i, entry, now)
-                if op == Op.AVERAGE and not self.averages.finish(i, entry, now):
+                by = self.averages if isinstance(entry.travel, ServerAverage) else self.relays
+                by.start(i, entry, now)
+                if op == Op.AVERAGE and not by.finish(i, entry, now):
                     return
             elif op == Op.FINISH_AVERAGE:
-                if not self.averages.finish(i, entry, now):
+                by = self.averages if isinstance(entry.travel, ServerAverage) else self.relays
+                if not by.finish(i, entry, now):
                     return
             elif op == Op.SEND:
                 self.mail.send(i, entry, now)
