@@ -135,6 +135,11 @@ class Node:
         """Mixing weights of the `in` or `out` neighbours in node order, padded with 0: shape (largest degree,)."""
         return self._r.neighbour_weights(side)
 
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where the problem's named parts (layers) lie in x: `x[node.slices["0.weight"]]` is that part, flat."""
+        return self._r.book.problem.slices
+
     def start(self, verb: Verb) -> Pending:
         """Split phase: begin a communication now; `yield` the pending handle for its result."""
         return self._r.start(verb)

@@ -20,11 +20,12 @@ from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownN
 from simnet.fields import Part
 from simnet.memory import free_memory
 from simnet.network.network import LinkSpec, Network
+from simnet.network.places import centre, host_number
+from simnet.preflight import check, first_mixing
 from simnet.problem import Problem
 from simnet.profile import Profiles
-from simnet.recording import capability
 from simnet.scenario import Scenario
-from simnet.topology import StaticTopology, Topology, require_connected, require_tree
+from simnet.topology import StaticTopology, Topology
 from simnet.units import human
 
 WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
@@ -162,32 +163,6 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
         wire_bytes_per_number=WIRE_BYTES[section.wire_dtype],
         header_bytes=section.header_bytes,
     )
-
-
-def centre(network: Network) -> int:
-    """The host with the least largest distance in hops to any other (ties: the first); of very large graphs, the
-    middle of a longest path found by two searches.
-    """
-    graph = nx.Graph()
-    graph.add_nodes_from(range(len(network.node_names)))
-    graph.add_edges_from(zip(network.link_source.tolist(), network.link_target.tolist(), strict=True))
-    if network.n <= 1000:
-        reach = {h: max(nx.single_source_shortest_path_length(graph, h).values()) for h in range(network.n)}
-        return min(reach, key=lambda h: (reach[h], h))
-    first = max(nx.single_source_shortest_path_length(graph, 0).items(), key=lambda pair: pair[1])[0]
-    paths = nx.single_source_shortest_path(graph, first)
-    longest = max(paths.values(), key=len)
-    return next(h for h in longest[len(longest) // 2 :] + longest if h < network.n)
-
-
-def host_number(network: Network, name: Any, field: str) -> int:
-    """A host's number from its name (or its number, as text or int)."""
-    for candidate in (name, str(name)):
-        names = network.hosts if candidate is name else [str(h) for h in network.hosts]
-        if candidate in names:
-            return names.index(candidate)
-    hint = nearest(str(name), [str(h) for h in network.hosts])
-    raise UnknownName(f"no such host; there are {network.n}{hint}", field=field, value=name)
 
 
 # ---- topology, mixing, roles ---------------------------------------------------------------------------------------
@@ -331,70 +306,3 @@ def split_rows(scenario: Scenario, dataset: Dataset, oracle_N: np.ndarray) -> li
             for node, mine in zip(group.tolist(), dealt, strict=True):
                 rows[node] = mine
     return rows
-
-
-# ---- checks --------------------------------------------------------------------------------------------------------
-
-
-def check(plan: Plan) -> None:
-    """Raises an InputError for what would only fail later, or quietly mean something else."""
-    scenario, algorithm, topology = plan.scenario, plan.algorithm, plan.topology
-    name = type(algorithm).__name__
-    if not algorithm.roles:
-        if algorithm.connected:
-            require_connected(topology, name)
-        if algorithm.tree:
-            require_tree(topology, name)
-        if algorithm.mixing is not None:
-            _check_mixing(plan, name)
-    capability(algorithm, plan.book())
-    if scenario.collective.server is not None:
-        host_number(plan.network, scenario.collective.server, "collective.server")
-    if scenario.problem.batch != "full":
-        plan.book().check_batch(int(scenario.problem.batch))
-    for metric in scenario.target:
-        if metric not in METRICS:
-            hint = nearest(metric, METRICS) or "."
-            raise UnknownName(f"no such metric{hint} There are {', '.join(METRICS)}", field=f"target.{metric}")
-        if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
-            raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
-
-
-METRICS = (
-    "objective", "objective_gap", "node_objective_mean", "node_objective_spread", "consensus_distance",
-    "stationarity_gap", "validation_loss", "accuracy", "validation_loss_mean_model", "accuracy_mean_model",
-    "tracker_residual", "distance_to_optimum",
-)  # fmt: skip
-
-
-def first_mixing(plan: Plan) -> mixings.Mixing:
-    """The mixing of the first exchange: the topology's own weights where it prescribes them."""
-    (source, target), given = plan.topology.edges(0), plan.topology.weights(0)
-    if given is None:
-        return plan.make_mixing(source, target, plan.network.n)
-    return mixings.from_weights(source, target, given, plan.network.n, grain=plan.grain)
-
-
-def _check_mixing(plan: Plan, name: str) -> None:
-    needed, known = (
-        str(plan.algorithm.mixing),
-        ("doubly_stochastic", "row_stochastic", "column_stochastic", "symmetric"),
-    )
-    if needed not in known:
-        raise ScenarioError(
-            f"{name}.mixing = {needed!r} is no kind of mixing matrix{nearest(needed, known)}; "
-            f"there are {', '.join(known)}, and None",
-            field="algorithm",
-        )
-    mixing = first_mixing(plan)
-    if not getattr(mixing, needed):
-        kind = plan.scenario.mixing.name
-        words = str(needed).replace("_", " ")
-        cure = (
-            "take an undirected topology with 'mixing: metropolis'"
-            + (", or 'mixing: uniform' on a regular one" if needed == "doubly_stochastic" else "")
-            if needed in ("doubly_stochastic", "symmetric")
-            else f"use 'mixing: {needed}'"
-        )
-        raise TopologyError(f"{name} needs a {words} mixing matrix, and 'mixing: {kind}' gives none on this topology: "
-                            f"{cure}")  # fmt: skip

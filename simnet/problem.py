@@ -45,6 +45,7 @@ class Problem(ABC):
     samples_N: np.ndarray
     has_test: bool = False
     closed_forms: ClassVar[bool] = False
+    wire_dtype: str | None = None  # the format of its numbers on the wire, where the problem declares one
     device: Any = None
     dtype: Any = None
     kernels: Kernels = "closed"

@@ -435,6 +435,15 @@ def test_a_declared_model_is_estimated_and_not_run() -> None:
         simnet.run(plan, set={"problem.parameters": 1e4})
 
 
+def test_a_declared_dtype_is_that_of_the_wire() -> None:
+    problem = {"name": "Declared", "parameters": 1000, "dtype": "bfloat16"}
+    plan = scenario(problem, nodes={"step": "1 s"}, execution={})
+    with pytest.raises(InputError, match=r"network\.wire_dtype = 'float32': the problem declares bfloat16 numbers"):
+        simnet.estimate(plan)
+    record = simnet.estimate(plan, set={"network.wire_dtype": "bfloat16"})
+    assert record.summary["wire_bytes"] == 6 * 8 * 1000 * 2
+
+
 def test_a_declared_model_without_flop_asks_for_a_step() -> None:
     with pytest.raises(InputError, match="nodes.step"):
         simnet.estimate(scenario({"name": "Declared", "parameters": 1e6}))

@@ -983,3 +983,27 @@ def test_all_to_all_by_broadcast_and_gather_leaves_oneself_out() -> None:
 
     record = each_way(body, n=4, graph="complete")
     assert record.final["x"][:, 0].tolist() == [14, 13, 11, 7]
+
+
+def test_a_program_can_treat_a_model_layer_by_layer() -> None:
+    @dataclass(frozen=True)
+    class Layered(Algorithm):
+        def program(self, node: Node) -> Program:
+            x = node.initial("x")
+            for _ in node.rounds():
+                g = yield node.gradient(x)
+                parts = [x[part] - 0.1 * (k + 1) * g[part] for k, part in enumerate(node.slices.values())]
+                x = torch.cat(parts)  # type: ignore[arg-type,assignment]
+                node.report(x=x, g=g)
+
+    problem = {"name": "MLP", "hidden": 4, "data": "digits"}
+    record = simnet.run(base(Layered(), problem=problem, rounds=1, evaluate_every=1))
+    first = simnet.run(base(Layered(), problem=problem, rounds=1), set={"execution.executor": "one_by_one"})
+    np.testing.assert_allclose(record.final["x"], first.final["x"], rtol=1e-12, atol=1e-15)
+    start, step = 0, record.final["g"]
+    x0 = record.final["x"] + 0  # undo the steps, part by part
+    for k, size in enumerate((4 * 64, 4, 10 * 4, 10)):
+        x0[:, start : start + size] += 0.1 * (k + 1) * step[:, start : start + size]
+        start += size
+    assert start == step.shape[1]
+    np.testing.assert_allclose(x0, np.tile(x0[0], (len(x0), 1)), rtol=0, atol=1e-12)

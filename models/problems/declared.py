@@ -63,7 +63,7 @@ class Declared(Problem):
         if min(self._flop.values()) < 0:
             raise InputError(f"Declared: flop_per_sample = {flop_per_sample}; a cost is not below 0")
         self.nodes, self.dim, self.samples_N = nodes, int(parameters), np.asarray(rows, np.int64)
-        self.dtype_name = dtype
+        self.wire_dtype = dtype
 
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         return self._flop[oracle] * np.asarray(samples, np.float64)

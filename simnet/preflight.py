@@ -1,0 +1,85 @@
+"""What is refused before the start, since it would only fail later or quietly mean something else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simnet import mixing as mixings
+from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
+from simnet.network.places import host_number
+from simnet.recording import capability
+from simnet.topology import require_connected, require_tree
+
+if TYPE_CHECKING:
+    from simnet.prepare import Plan
+
+
+def check(plan: Plan) -> None:
+    """Raises an InputError for what would only fail later, or quietly mean something else."""
+    scenario, algorithm, topology = plan.scenario, plan.algorithm, plan.topology
+    name = type(algorithm).__name__
+    if not algorithm.roles:
+        if algorithm.connected:
+            require_connected(topology, name)
+        if algorithm.tree:
+            require_tree(topology, name)
+        if algorithm.mixing is not None:
+            _check_mixing(plan, name)
+    capability(algorithm, plan.book())
+    if scenario.collective.server is not None:
+        host_number(plan.network, scenario.collective.server, "collective.server")
+    if scenario.problem.batch != "full":
+        plan.book().check_batch(int(scenario.problem.batch))
+    declared, wire = plan.problem.wire_dtype, scenario.network.wire_dtype
+    if declared is not None and declared != wire:
+        raise ScenarioError(
+            f"the problem declares {declared} numbers; write 'network: {{wire_dtype: {declared}}}', or declare {wire}",
+            field="network.wire_dtype",
+            value=wire,
+        )
+    for metric in scenario.target:
+        if metric not in METRICS:
+            hint = nearest(metric, METRICS) or "."
+            raise UnknownName(f"no such metric{hint} There are {', '.join(METRICS)}", field=f"target.{metric}")
+        if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
+            raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
+
+
+METRICS = (
+    "objective", "objective_gap", "node_objective_mean", "node_objective_spread", "consensus_distance",
+    "stationarity_gap", "validation_loss", "accuracy", "validation_loss_mean_model", "accuracy_mean_model",
+    "tracker_residual", "distance_to_optimum",
+)  # fmt: skip
+
+
+def first_mixing(plan: Plan) -> mixings.Mixing:
+    """The mixing of the first exchange: the topology's own weights where it prescribes them."""
+    (source, target), given = plan.topology.edges(0), plan.topology.weights(0)
+    if given is None:
+        return plan.make_mixing(source, target, plan.network.n)
+    return mixings.from_weights(source, target, given, plan.network.n, grain=plan.grain)
+
+
+def _check_mixing(plan: Plan, name: str) -> None:
+    needed, known = (
+        str(plan.algorithm.mixing),
+        ("doubly_stochastic", "row_stochastic", "column_stochastic", "symmetric"),
+    )
+    if needed not in known:
+        raise ScenarioError(
+            f"{name}.mixing = {needed!r} is no kind of mixing matrix{nearest(needed, known)}; "
+            f"there are {', '.join(known)}, and None",
+            field="algorithm",
+        )
+    mixing = first_mixing(plan)
+    if not getattr(mixing, needed):
+        kind = plan.scenario.mixing.name
+        words = str(needed).replace("_", " ")
+        cure = (
+            "take an undirected topology with 'mixing: metropolis'"
+            + (", or 'mixing: uniform' on a regular one" if needed == "doubly_stochastic" else "")
+            if needed in ("doubly_stochastic", "symmetric")
+            else f"use 'mixing: {needed}'"
+        )
+        raise TopologyError(f"{name} needs a {words} mixing matrix, and 'mixing: {kind}' gives none on this topology: "
+                            f"{cure}")  # fmt: skip
