@@ -48,10 +48,10 @@ def evaluate(
     """The metrics above that apply, as floats. `problem` is prepared; `x_ND` holds each reporting node's x.
 
     `nodes` says whose f_i belongs to each row of `x_ND` (default: row i is node i where there are as many
-    rows as nodes; else, e.g. a server alone, the nodes' own objectives are left out). `weights`, one per node
-    of the problem and summing to 1, make the objective sum_i w_i f_i, e.g. by samples; by default all nodes
-    count alike. `trackers` holds pairs (p, u), each of shape (N, D'). Raises InputError where shapes do not
-    fit.
+    rows as nodes; none where it is empty, e.g. for a server alone: the nodes' own objectives are left out).
+    `weights`, one per node of the problem and summing to 1, make the objective sum_i w_i f_i, e.g. by samples; by
+    default all nodes count alike. `trackers` holds pairs (p, u), each of shape (N, D'). Raises InputError where
+    shapes do not fit.
     """
     if x_ND.ndim != 2 or x_ND.shape[1] != problem.dim:
         raise InputError(f"an evaluation needs x of shape (nodes, {problem.dim}), not {tuple(x_ND.shape)}")
@@ -85,6 +85,8 @@ def evaluate(
 
 
 def _owners(problem: Problem, x_ND: Tensor, nodes: Sequence[int] | Tensor | None) -> Tensor | None:
+    if nodes is not None and len(nodes) == 0:
+        return None
     if nodes is not None:
         owners = torch.as_tensor(nodes, dtype=torch.int64, device=x_ND.device)
         if owners.shape != (len(x_ND),):

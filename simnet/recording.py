@@ -21,6 +21,7 @@ from simnet.graph import Graph, Shape, Value
 from simnet.node import Batch, Node, Pending, Sample, Verb
 from simnet.verbs import SPLIT, enter
 
+_IDLE_REPORTS = 10_000  # reports in a row, at one moment, that no honest program makes
 _PASSED = Entry(-1, 0)  # in the place of entries that nobody will ask for again
 
 
@@ -152,6 +153,8 @@ class Recording:
         return self.graph.add("random", payload=(key, law), shape=self._default_shape(shape))
 
     def coin(self, p: float) -> bool:
+        if not 0 <= p <= 1:
+            raise ProgramError(f"node.coin takes a probability between 0 and 1, not {p!r}")
         key = streams.key(self.book.seed, "coin", self.count("coin"))
         return bool(streams.uniform1(key, 1)[0] < p)
 
@@ -170,7 +173,18 @@ class Recording:
         return Sample(hosts, mask, self)
 
     def report(self, values: dict[str, Any]) -> None:
-        index = len(self.reports)
+        for name, given in values.items():
+            for v in given if isinstance(given, tuple | list) else (given,):
+                if isinstance(v, Verb):
+                    v.forgotten()
+                if not isinstance(v, Value):
+                    raise ProgramError(f"node.report({name}=...) takes a Value or a tuple of Values, not {given!r}")
+        index, here = len(self.reports), len(self.entries)
+        if index >= _IDLE_REPORTS and self.reports[index - _IDLE_REPORTS].position == here:
+            raise ProgramError(
+                f"{_IDLE_REPORTS} reports without a verb between them: simulated time passes at 'yield' alone, so "
+                "such a program never gets on"
+            )
         kept = values if self.book.evaluated(index) or self.book.pin_all else {}
         self.reports.append(Report(index, len(self.entries), self.graph.next, kept))
 

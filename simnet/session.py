@@ -81,10 +81,16 @@ def _header(plan: Plan, device: str) -> dict[str, Any]:
         "device": device,
         "dtype": scenario.execution.dtype,
         "threads": scenario.execution.threads,
-        "cost_source": "step_s" if scenario.nodes.step else "flops",
+        "cost_source": _cost_source(scenario),
         "versions": versions,
         **plan.facts(),
     }
+
+
+def _cost_source(scenario: Scenario) -> str:
+    """Whether durations come from counted FLOP, from given steps, or some from each."""
+    steps = [scenario.nodes.step is not None, *(group.step is not None for group in scenario.nodes.groups)]
+    return "step_s" if steps[0] and all(steps) else "flops, step_s" if any(steps) else "flops"
 
 
 # ---- which tier and which executor ---------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ class Simulation:
 
         hosts = np.sort(np.concatenate([r.members for r in self.reporting]))
         ranks = self.book.rank_n[hosts]
-        nodes = ranks.tolist() if (ranks >= 0).all() and len(ranks) == self.plan.problem.nodes else None
+        nodes = ranks.tolist() if (ranks >= 0).all() else []  # a server's x belongs to no node's own objective
         trackers = None
         if "tracker" in states and "estimate" in states:
             p, u = states["tracker"], states["estimate"]
@@ -356,13 +356,14 @@ class Simulation:
 
 
 def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> bool:
-    """Whether a role's text, or a method of the algorithm that it calls, makes reports (a client's makes none)."""
+    """Whether a role's text, or a method or function that it calls, makes reports (a client's makes none)."""
     names = set(program.__code__.co_names) - seen
     seen |= names
-    called = (getattr(algorithm, name, None) for name in names)
-    return "report" in names or any(
-        callable(f) and hasattr(f, "__code__") and _reports(f, algorithm, seen) for f in called
-    )
+    if "report" in names:
+        return True
+    globals_ = getattr(program, "__globals__", {})
+    called = [found for name in names for found in (getattr(algorithm, name, None), globals_.get(name))]
+    return any(_reports(f, algorithm, seen) for f in called if callable(f) and hasattr(f, "__code__"))
 
 
 def _to_numpy(v: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 
 import simnet
 import simnet.valueplane
@@ -293,3 +294,66 @@ def test_a_program_without_a_report_is_told_so() -> None:
 
     with pytest.raises(ProgramError, match=r"Silent ended without a report: end each round with node\.report\(x=x\)"):
         simnet.run(base(algorithm=Silent(), rounds=3))
+
+
+class Wrong(Algorithm):
+    """A program with one wrong line."""
+
+    def __init__(self, line: Any) -> None:
+        self.line = line
+
+    def program(self, node: Any) -> Any:
+        x = node.initial("x")
+        for _ in node.rounds():
+            x = yield node.gossip(x)
+            self.line(node, x)
+            node.report(x=x)
+
+
+def reports_for_ever(node: Any, x: Any) -> None:
+    while True:
+        node.report(x=x)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (lambda node, x: node.report(y=1), r"node\.report\(y=\.\.\.\) takes a Value or a tuple of Values, not 1"),
+        (lambda node, x: node.coin(1.5), r"node\.coin takes a probability between 0 and 1, not 1\.5"),
+        (reports_for_ever, r"10000 reports without a verb between them"),
+    ],
+)
+def test_calls_that_mean_nothing_are_refused(line: Any, message: str) -> None:
+    with pytest.raises(ProgramError, match=message):
+        simnet.run(base(Wrong(line)))
+
+
+def tell(node: Any, x: Any) -> None:
+    node.report(x=x)
+
+
+class Helped(Algorithm):
+    """Two roles, one of which reports through a function of the module."""
+
+    roles = ("hub", "leaf")
+
+    def hub(self, node: Any) -> Any:
+        x = node.initial("x")
+        for _ in node.rounds():
+            x = torch.mean((yield node.gather("leaf")), 0)
+            tell(node, x)
+
+    def leaf(self, node: Any) -> Any:
+        x = node.initial("x")
+        for _ in node.rounds():
+            g = yield node.gradient(x)
+            x = x - 0.1 * g
+            yield node.send(x, to="hub")
+
+
+def test_a_role_may_report_through_a_function_and_a_server_has_no_objective_of_its_own() -> None:
+    scenario = base(Helped(), network={"nodes": 2, "graph": "ring"})  # as many hubs as leaves
+    Helped.data_roles = ("leaf",)
+    record = simnet.run(scenario)
+    assert record.rounds["round"].tolist() == [2, 4, 6]
+    assert "objective" in record.rounds and "node_objective_mean" not in record.rounds

@@ -401,3 +401,22 @@ def test_hosts_have_their_names_in_every_table() -> None:
     assert set(record.links["source"]) == {"a", "b", "c", "hub"}
     assert set(record.messages["source"]) == set(record.spans["node"]) == {"a", "b", "c"}
     assert go(base(Gossips())).links["source"].dtype == np.int64
+
+
+@pytest.mark.parametrize("policy", ["drop", "symmetric"])
+def test_the_log_of_a_run_cut_by_time_is_the_same_in_every_tier(policy: str) -> None:
+    scenario = {
+        "network": {
+            "nodes": 6, "link": {"bandwidth": "1 Mbit/s", "latency": "5 ms", "loss": 0.3}, "policy": policy,
+            "ports": "parallel", "loss_unit": "message",
+        },
+        "nodes": {"step": "8 ms", "jitter": {"law": "exponential", "spread": 0.5}},
+        "problem": {"name": "Quadratic", "dim": 3},
+        "algorithm": {"name": "DPSGD", "deadline_s": 0.02},
+        "stop": {"sim_time": "80 ms"},
+    }  # fmt: skip
+    hashes = {
+        tier: simnet.run(scenario, set={"execution.tier": tier}).summary["log_hash"]
+        for tier in ("arrays", "compiled", "events", "processes")
+    }
+    assert len(set(hashes.values())) == 1, hashes
