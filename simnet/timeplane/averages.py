@@ -6,6 +6,7 @@ messages queue at the host's port like any other.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,12 +30,70 @@ class Half(NamedTuple):
     fate: Fate | None
 
 
-class Averages:
-    """The averages of a run that are under way."""
+class UnderWay(ABC):
+    """The averages of a run that are under way, whichever way they go; `boxes` by their number."""
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker
-        self.boxes: dict[int, AverageBox] = {}
+        self.boxes: dict[int, Any] = {}
+
+    @abstractmethod
+    def start(self, i: int, entry: Entry, now: float) -> None:
+        """Host i gets to an average: it hands over what it can, if it takes part."""
+
+    @abstractmethod
+    def entered(self) -> list[tuple[Any, np.ndarray | None]]:
+        """The parts of each average under way whose bytes are entered, as exchanges for the ledger."""
+
+    @abstractmethod
+    def _settle(self, box: Any) -> None:
+        """Enter what was sent in ledger and log."""
+
+    def _begun(self, box: Any, i: int, entry: Entry, now: float) -> None:
+        """Host i has begun: its operands are ready."""
+        box.start[i] = now
+        walker = self.walker
+        if walker.items is not None:
+            walker.items.started(walker.recording_of[i], walker.member_of[i], entry, i)
+
+    def finish(self, i: int, entry: Entry, now: float) -> bool:
+        """Host i asks for the result: True when it has it at once (or is to get none)."""
+        walker, x = self.walker, entry.travel
+        box = self.boxes[x.id]
+        box.since[i], box.entry[i] = now, entry
+        if not x.to_n[i] or box.result[i] <= now:
+            self._leave(box, i)
+            return True
+        if box.result[i] < INF:
+            walker.waited(i, now, box.result[i], box.handed)
+            walker.push(box.result[i], self._took, box, i)
+        else:
+            walker.waiting[i] = box
+        return False
+
+    def _leave(self, box: Any, i: int) -> None:
+        walker = self.walker
+        if walker.items is not None:
+            walker.items.averaged(walker.recording_of[i], walker.member_of[i], box.entry[i], i)
+        box.inside -= 1
+        if box.inside == 0:
+            self._settle(box)
+            del self.boxes[box.x.id]
+            walker.closed(box.x, box.entry[i])
+
+    def _took(self, event: Any) -> None:
+        box, j = event.a, event.b
+        self._leave(box, j)
+        self.walker.go_on(j)
+
+    def settle(self) -> None:
+        """At a cut: enter what was sent of averages that never ended."""
+        for box in self.boxes.values():
+            self._settle(box)
+
+
+class Averages(UnderWay):
+    """The averages of a run that go through a server."""
 
     def start(self, i: int, entry: Entry, now: float) -> None:
         """Host i gets to an average: it hands its contribution over, if it has one."""
@@ -46,9 +105,7 @@ class Averages:
             if walker.account.until == INF:
                 walker.account.sent(x.round, x.up, x.up_bytes, x.up_fate)
                 walker.account.sent(x.round, x.down, x.down_bytes, x.down_fate)
-        box.start[i] = now
-        if walker.items is not None:
-            walker.items.started(walker.recording_of[i], walker.member_of[i], entry, i)
+        self._begun(box, i, entry, now)
         if not x.among_n[i]:
             return
         if i == x.server:
@@ -91,36 +148,6 @@ class Averages:
         walker.waited(j, box.since[j], box.result[j], box.handed)
         walker.push(box.result[j], self._took, box, j)
 
-    def _took(self, event: Any) -> None:
-        box, j = event.a, event.b
-        self._leave(box, j)
-        self.walker.go_on(j)
-
-    def finish(self, i: int, entry: Entry, now: float) -> bool:
-        """Host i asks for the result: True when it has it at once (or is to get none)."""
-        walker, x = self.walker, entry.travel
-        box = self.boxes[x.id]
-        box.since[i], box.entry[i] = now, entry
-        if not x.to_n[i] or box.result[i] <= now:
-            self._leave(box, i)
-            return True
-        if box.result[i] < INF:
-            walker.waited(i, now, box.result[i], box.handed)
-            walker.push(box.result[i], self._took, box, i)
-        else:
-            walker.waiting[i] = box
-        return False
-
-    def _leave(self, box: AverageBox, i: int) -> None:
-        walker = self.walker
-        if walker.items is not None:
-            walker.items.averaged(walker.recording_of[i], walker.member_of[i], box.entry[i], i)
-        box.inside -= 1
-        if box.inside == 0:
-            self._settle(box)
-            del self.boxes[box.x.id]
-            walker.closed(box.x, box.entry[i])
-
     def entered(self) -> list[tuple[Any, np.ndarray | None]]:
         """The two halves of each average under way whose bytes are entered, as exchanges for the ledger."""
         if self.walker.account.until < INF:
@@ -131,11 +158,6 @@ class Averages:
             halves += [(Half(x.round, x.up, x.up_bytes, x.up_fate), None),
                        (Half(x.round, x.down, x.down_bytes, x.down_fate), None)]  # fmt: skip
         return halves
-
-    def settle(self) -> None:
-        """At a cut: enter what was sent of averages that never ended."""
-        for box in self.boxes.values():
-            self._settle(box)
 
     def _settle(self, box: AverageBox) -> None:
         account, x, start = self.walker.account, box.x, np.array(box.start)

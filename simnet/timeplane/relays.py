@@ -12,19 +12,15 @@ import numpy as np
 
 from simnet.entries import Entry
 from simnet.exchange import INF
-from simnet.timeplane.averages import Half
+from simnet.timeplane.averages import Half, UnderWay
 from simnet.timeplane.boxes import RelayBox
 
 if TYPE_CHECKING:
-    from simnet.timeplane.walker import Walker
+    pass
 
 
-class Relays:
+class Relays(UnderWay):
     """The relayed averages of a run that are under way."""
-
-    def __init__(self, walker: Walker) -> None:
-        self.walker = walker
-        self.boxes: dict[int, RelayBox] = {}
 
     def start(self, i: int, entry: Entry, now: float) -> None:
         """Host i gets to an average: it may send, if it takes part."""
@@ -36,9 +32,7 @@ class Relays:
             if walker.account.until == INF:
                 for wave, fate in zip(x.waves, x.fates, strict=True):
                     walker.account.sent(x.round, wave.edges, wave.payload_bytes, fate)
-        box.start[i] = now
-        if walker.items is not None:
-            walker.items.started(walker.recording_of[i], walker.member_of[i], entry, i)
+        self._begun(box, i, entry, now)
         if x.among_n[i]:
             box.missing -= 1
             box.handed = max(box.handed, now)
@@ -79,31 +73,6 @@ class Relays:
         if box.start[j] < INF and box.at[j] == w:
             self._pass_on(box, j, self.walker.env._now)
 
-    def _took(self, event: Any) -> None:
-        box, j = event.a, event.b
-        self._leave(box, j)
-        self.walker.go_on(j)
-
-    def finish(self, i: int, entry: Entry, now: float) -> bool:
-        """Host i asks for the result: True when it has it at once (or is to get none)."""
-        box = self.boxes[entry.travel.id]
-        box.since[i], box.entry[i] = now, entry
-        if not box.x.to_n[i] or box.result[i] <= now:
-            self._leave(box, i)
-            return True
-        self.walker.waiting[i] = box
-        return False
-
-    def _leave(self, box: RelayBox, i: int) -> None:
-        walker = self.walker
-        if walker.items is not None:
-            walker.items.averaged(walker.recording_of[i], walker.member_of[i], box.entry[i], i)
-        box.inside -= 1
-        if box.inside == 0:
-            self._settle(box)
-            del self.boxes[box.x.id]
-            walker.closed(box.x, box.entry[i])
-
     def entered(self) -> list[tuple[Any, np.ndarray | None]]:
         """The waves of each average under way whose bytes are entered, as exchanges for the ledger."""
         if self.walker.account.until < INF:
@@ -113,11 +82,6 @@ class Relays:
             for box in self.boxes.values()
             for wave, fate in zip(box.x.waves, box.x.fates, strict=True)
         ]
-
-    def settle(self) -> None:
-        """At a cut: enter what was sent of averages that never ended."""
-        for box in self.boxes.values():
-            self._settle(box)
 
     def _settle(self, box: RelayBox) -> None:
         account, x = self.walker.account, box.x

@@ -22,7 +22,7 @@ from simnet.errors import RunError
 from simnet.exchange import INF, Average, Exchange, ServerAverage
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
-from simnet.timeplane.averages import Averages
+from simnet.timeplane.averages import Averages, UnderWay
 from simnet.timeplane.boxes import Port, Routes, Way
 from simnet.timeplane.cuts import check_starved, cut, leave_waiting
 from simnet.timeplane.exchanges import Exchanges
@@ -155,7 +155,7 @@ class Walker:
                 if not self.exchanges.finish(i, entry, now):
                     return
             elif op == Op.AVERAGE or op == Op.START_AVERAGE:
-                by = self.averages if isinstance(entry.travel, ServerAverage) else self.relays
+                by: UnderWay = self.averages if isinstance(entry.travel, ServerAverage) else self.relays
                 by.start(i, entry, now)
                 if op == Op.AVERAGE and not by.finish(i, entry, now):
                     return
