@@ -127,6 +127,22 @@ def test_gossip_is_first_at_a_millisecond_and_the_server_at_fifty() -> None:
     assert seconds["gossip", "50 ms"] > seconds["parameter_server", "50 ms"]
 
 
+def test_the_ring_is_first_at_a_millisecond_and_the_server_at_fifty() -> None:
+    seconds, models = {}, []
+    for latency in ("1 ms", "50 ms"):
+        for pattern in ("server", "ring", "tree", "hierarchical"):
+            dotted = {"network.link.latency": latency, "collective.pattern": pattern, "rounds": 5}
+            record = simnet.run("all_reduce_by_pattern", set=dotted)
+            seconds[pattern, latency] = record.summary["sim_time_s"]
+            models.append(record.final["x"])
+    for model in models:
+        np.testing.assert_array_equal(model, models[0])
+    order = [sorted(("server", "ring", "tree", "hierarchical"), key=lambda p: seconds[p, latency])
+             for latency in ("1 ms", "50 ms")]  # fmt: skip
+    assert order[0][0] == "ring" and order[0][-1] == "server"
+    assert order[1][0] == "server" and order[1][-1] == "ring"
+
+
 def test_zo_nodes_take_part_and_make_everybody_wait() -> None:
     hybrid, gradients = simnet.run("hybrid_of_fo_and_zo"), simnet.run("hybrid_of_fo_and_zo", {"nodes.groups": []})
     assert hybrid.summary["accuracy_mean_model"] == pytest.approx(gradients.summary["accuracy_mean_model"], abs=0.01)
