@@ -315,7 +315,9 @@ assert "matplotlib" not in sys.modules
 
 def test_an_estimate_makes_no_tensors() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    subprocess.run([sys.executable, "-c", ESTIMATE], check=True, env=environment, timeout=60)
+    command = [sys.executable, "-c", ESTIMATE]
+    done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- determinism -------------------------------------------------------------------------------------------------

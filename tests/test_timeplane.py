@@ -329,3 +329,11 @@ def test_one_node_alone_and_nodes_without_edges_run() -> None:
         record = simnet.run(base(Gossips(), network={"nodes": n, "graph": "edgeless"}, nodes={"step": 0.5}))
         assert record.rounds["sim_time_s"].tolist() == [1.0, 2.0, 3.0]
         assert record.summary["wire_bytes"] == 0
+
+
+def test_the_walk_is_compiled_also_where_nothing_can_be_kept() -> None:
+    from simnet.timeplane.compiled import kept
+
+    made: dict[str, Any] = {}
+    exec("def double(x):\n    return 2 * x\n", made)  # a function without a file has no folder for its cache
+    assert kept(made["double"])(21) == 42

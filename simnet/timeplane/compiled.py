@@ -11,6 +11,7 @@ Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,7 +185,17 @@ def _leave(leave, remaining, last, closings, state, s, i, now):
         state[CLOSINGS] += 1
 
 
-@njit(cache=True)
+def kept(function: Callable[..., Any]) -> Any:
+    """Compiled, and kept for the next process where there is a folder to keep it in."""
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError as error:  # a read-only installation and no home of one's own
+        if "cannot cache" not in str(error):
+            raise
+        return njit(function)
+
+
+@kept
 def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, shown_rounds, most_out):
     """Walk until Python is needed; `state` and `clock` carry over from call to call."""
     ht, ho, hr, hw, hx = heap.t, heap.order, heap.row, heap.what, heap.x

@@ -33,7 +33,7 @@ class Following(Single):
         self._sent: dict[tuple[Exchange | Average, int], tuple[Row, ...]] = {}
         self._history: dict[tuple[Any, int, int], list[tuple[int, float, tuple[Row, ...]]]] = {}
         self._means: dict[tuple[Average, int], Row] = {}
-        self._reported: dict[tuple[int, int, int], dict[str, Any]] = {}
+        self._reported: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}  # (recording, member) -> report -> values
 
     # ---- on rows: one at a time here, many at once in `Scattered` --------------------------------------------------
 
@@ -259,19 +259,20 @@ class Following(Single):
         if not report.values:
             return
         values = self.run_to(recording, m, report.mark)
-        self._reported[recording.index_, m, r] = {
+        self._reported.setdefault((recording.index_, m), {})[r] = {
             name: tuple(values[v.id] for v in given) if isinstance(given, tuple | list) else values[given.id]
             for name, given in report.values.items()
         }
 
     def report_of(self, recording: Recording, m: int, r: int) -> dict[str, Any]:
         """Member m's report r, kept until `forget`."""
-        return self._reported[recording.index_, m, r]
+        return self._reported[recording.index_, m][r]
 
     def forget(self, recording: Recording, m: int, below: int) -> None:
         """Drop member m's reports before number `below`."""
-        for key in [k for k in self._reported if k[0] == recording.index_ and k[1] == m and k[2] < below]:
-            del self._reported[key]
+        kept = self._reported.get((recording.index_, m), {})
+        for r in [r for r in kept if r < below]:
+            del kept[r]
 
     def catch_up(self, recording: Recording, mark: int) -> None:
         """Nothing to do: nodes are followed as they walk."""
