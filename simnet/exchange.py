@@ -109,7 +109,6 @@ class Message:
 
     source: int
     target: int
-    number: int  # the m-th of its pair
     arrival_s: float
     lost: bool
     shapes: tuple[tuple[int, ...], ...]

@@ -1007,3 +1007,63 @@ def test_a_program_can_treat_a_model_layer_by_layer() -> None:
         start += size
     assert start == step.shape[1]
     np.testing.assert_allclose(x0, np.tile(x0[0], (len(x0), 1)), rtol=0, atol=1e-12)
+
+
+class Chatter(Algorithm):
+    """Host 1 sends to host 0 without being sure; host 0 takes whatever comes."""
+
+    roles = ("hub", "leaf")
+
+    def hub(self, node: Node) -> Program:
+        x = node.initial("x")
+        for _ in node.rounds():
+            x = yield node.receive("any")
+            node.report(x=x)
+
+    def leaf(self, node: Node) -> Program:
+        x = node.initial("x")
+        while True:
+            g = yield node.gradient(x)
+            x = x - 0.1 * g
+            yield node.send(x, to="hub", reliable=False)
+
+
+@pytest.mark.parametrize("executor", ["batched", "one_by_one"])
+def test_a_lost_message_does_not_hide_those_behind_it(executor: str) -> None:
+    network = {"nodes": 2, "link": {"loss": 0.5}, "policy": "drop", "loss_unit": "message"}
+    scenario = base(Chatter(), network=network, rounds=12, evaluate_every=1)
+    record = simnet.run(scenario, set={"execution.executor": executor})
+    assert record.outcome == "finished"
+    assert record.summary["lost_messages"] > 0
+    assert (np.diff(record.rounds["sim_time_s"]) > 0).all()
+
+
+def test_messages_that_were_taken_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from simnet.timeplane.mail import Mail
+
+    mails: list[Mail] = []
+    settle = Mail.settle
+    monkeypatch.setattr(Mail, "settle", lambda self: (mails.append(self), settle(self))[1])
+    simnet.run(base("FedAvg", rounds=20))  # type: ignore[arg-type]
+    assert sum(len(queue) for queue in mails[0].sent.values()) == 0
+
+
+class OneStaysAway(Algorithm):
+    """Node 0 waits for a message that nobody sends; the others average."""
+
+    synchronous = False
+
+    def program(self, node: Node) -> Program:
+        x = node.initial("x")
+        me = yield node.read(node.index)
+        for _ in node.rounds():
+            if me == 0:
+                yield node.receive([1])
+            x = yield node.average(x)
+            node.report(x=x)
+
+
+@pytest.mark.parametrize("pattern", ["server", "ring", "tree"])
+def test_an_average_that_somebody_never_gets_to_starves(pattern: str) -> None:
+    record = simnet.run(base(OneStaysAway(), collective={"pattern": pattern}))
+    assert record.outcome.startswith("starved: node 0 waits for ever in round 0: it wants a message from 1")

@@ -19,8 +19,7 @@ def leave_waiting(walker: Walker) -> None:
     for i, waiting in enumerate(walker.waiting):
         if walker.finished[i]:
             continue
-        if until < INF:
-            walker.account.finish_s[i] = until
+        walker.account.finish_s[i] = until if until < INF else walker.env.now
         if waiting is not None:
             since = waiting.since if isinstance(waiting, Waiting) else waiting.since[i]
             if until < INF:

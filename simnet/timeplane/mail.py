@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from simnet.errors import ProgramError
 from simnet.exchange import INF, Message
 from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
+from simnet.timeplane.boxes import Box
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
@@ -42,8 +44,7 @@ class Mail:
 
     def __init__(self, walker: Walker) -> None:
         self.walker, self.book = walker, walker.book
-        self.sent: dict[tuple[int, int], list[Message]] = {}
-        self.taken: dict[tuple[int, int], int] = {}
+        self.sent: dict[tuple[int, int], deque[Message]] = {}  # (sender, host) -> what the host has not taken
         self.senders: dict[int, set[int]] = {}  # who ever sent to a host
         self.parcels: dict[tuple[int, ...], Parcel] = {}
         self._sends: dict[int, int] = {}
@@ -67,8 +68,7 @@ class Mail:
         for j in targets:
             row = entry.to.index(j)
             content = tuple(v[row] for v in values) if entry.rows else values
-            number = len(self.sent.get((i, j), ()))
-            self.sent.setdefault((i, j), []).append(Message(i, j, number, INF, False, entry.shapes, content))
+            self.sent.setdefault((i, j), deque()).append(Message(i, j, INF, False, entry.shapes, content))
             self.senders.setdefault(j, set()).add(i)
         walker.account.sent(walker.reports[i], edges, entry.number, fate)
         parcel = Parcel((_SENDS, i, entry.occurrence, self._count(i)), edges, entry.number, fate, now)
@@ -78,6 +78,8 @@ class Mail:
         def arrived(e: int, j: int, t: float) -> None:
             message = last[j]
             message.arrival_s, message.lost = t, fate is not None and not bool(fate.delivered_E[e])
+            if message.lost:
+                message.values = ()
             parcel.arrival_E[e] = t
             if not (parcel.arrival_E == INF).any():
                 self._log(self.parcels.pop(parcel.id))
@@ -132,7 +134,7 @@ class Mail:
         entry = waiting.entry
         limit = INF if entry.timeout_s is None else waiting.since + entry.timeout_s
         if entry.frm == "any":
-            return min(limit, min((m.arrival_s for m in self._next(i)), default=INF))
+            return min(limit, min((m.arrival_s for m in self._untaken(i)), default=INF))
         known = [self._message(j, i) for j in entry.frm if j != i]
         latest = max((INF if m is None else m.arrival_s for m in known), default=-INF)
         return min(limit, latest)
@@ -143,11 +145,12 @@ class Mail:
 
     def _message(self, j: int, i: int) -> Message | None:
         """The next message from j to i that i has not taken."""
-        messages, number = self.sent.get((j, i), ()), self.taken.get((j, i), 0)
-        return messages[number] if number < len(messages) else None
+        messages = self.sent.get((j, i))
+        return messages[0] if messages else None
 
-    def _next(self, i: int) -> list[Message]:
-        return [m for j in sorted(self.senders.get(i, ())) if (m := self._message(j, i)) is not None and not m.lost]
+    def _untaken(self, i: int) -> list[Message]:
+        """Everything that host i has not taken, from anybody, in any order of arrival; what was lost never comes."""
+        return [m for j in sorted(self.senders.get(i, ())) for m in self.sent[j, i] if not m.lost]
 
     def _tell(self, j: int, now: float) -> None:
         """Something is on its way to host j: a receive that waits looks again."""
@@ -178,7 +181,7 @@ class Mail:
         """Give host i what has arrived by now; what has not counts as None (or the stand-in)."""
         entry, walker = waiting.entry, self.walker
         if entry.frm == "any":
-            arrived = [m for m in self._next(i) if m.arrival_s <= now]
+            arrived = [m for m in self._untaken(i) if m.arrival_s <= now]
             got: list[Message | None] = [min(arrived, key=lambda m: (m.arrival_s, m.source))] if arrived else [None]
         else:
             got = []
@@ -188,8 +191,7 @@ class Mail:
                 got.append(message if in_time else None)
         for message in got:
             if message is not None:
-                pair = (message.source, i)
-                self.taken[pair] = self.taken.get(pair, 0) + 1
+                self.sent[message.source, i].remove(message)
         kept = [None if m is None or m.lost else m for m in got]
         shapes = next((m.shapes for m in kept if m is not None), None)
         if None in kept and not entry.stand_ins and (entry.rows or len(walker.recording_of[i].members) > 1):
@@ -225,7 +227,7 @@ class Mail:
             missing = [j for j in frm if self._message(j, host) is None] if frm != "any" else []
             who = ", ".join(str(names[j]) for j in missing) or "anyone"
             return f"it wants a message from {who} that is never sent"
-        if waiting is not None and hasattr(waiting, "arrival"):
+        if isinstance(waiting, Box):
             edges = waiting.x.edges
             a, b = edges.in_ptr[host], edges.in_ptr[host + 1]
             silent = [str(names[int(edges.source[e])]) for e in range(a, b) if waiting.arrival[e] == INF]

@@ -63,7 +63,7 @@ class Walker:
         self.pos, self.reports = [0] * n, [0] * n
         self.times: dict[tuple[int, int], np.ndarray] = {}  # (recording, report) -> time per member
         self.spent: dict[int, dict[int, tuple[float, float, float, float]]] = {}  # report -> host -> s so far, and now
-        self.reporters = sum(len(recording.members) for recording in hooks.reporting)
+        self.reporters = self.unfinished = sum(len(recording.members) for recording in hooks.reporting)
         self.free = [0.0] * max(n, book.network.links)
         self.receive_free = [0.0] * n
         self.serial_receiver = book.network.receive_ports == "serial"
@@ -76,6 +76,7 @@ class Walker:
         self.mail = Mail(self)
         self.spans = account.spans is not None
         self.stopping = False
+        self.ended = False  # every reporting host has: nobody waits for the others, who may go on for ever
         self._mark = 0
 
     # ---- events ----------------------------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ class Walker:
         try:
             until = self.account.until
             queue, step = self._queue, self.env.step
-            while queue and not self.stopping and queue[0][0] <= until:
+            while queue and not self.stopping and not self.ended and queue[0][0] <= until:
                 step()
             if not self.stopping:
                 leave_waiting(self)
@@ -130,6 +131,7 @@ class Walker:
             if entry is None:
                 self.finished[i] = True
                 self.account.finish_s[i] = now
+                self._finished(recording)
                 return
             op = entry.op
             if op == Op.WORK or op == Op.WAIT:
@@ -171,6 +173,11 @@ class Walker:
             elif op == Op.READ:
                 self.need_items("node.read").read(recording, m, entry)
             pos[i] = p + 1
+
+    def _finished(self, recording: Recording) -> None:
+        if recording in self.hooks.reporting:
+            self.unfinished -= 1
+            self.ended = self.unfinished == 0
 
     def need_items(self, what: str) -> Any:
         """The value plane that follows every node; whole tasks at once cannot give one node's number in time."""
