@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**21  # of one chunk of rows, so that an evaluation needs a few MB beside the states
 VALIDATION_ROWS = 32  # models validated in one call: logits are larger than models
+GPU_FACTOR = 256  # as much more on a GPU, which wants few large kernels
 
 
 @torch.no_grad()
@@ -99,8 +100,12 @@ def _sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
+def _scaled(size: int, x: Tensor) -> int:
+    return size * GPU_FACTOR if x.device.type == "cuda" else size
+
+
 def _chunks(x_ND: Tensor) -> Iterator[slice]:
-    rows = max(1, CHUNK_BYTES // max(1, 8 * x_ND.shape[1]))
+    rows = max(1, _scaled(CHUNK_BYTES, x_ND) // max(1, 8 * x_ND.shape[1]))
     return (slice(start, min(start + rows, len(x_ND))) for start in range(0, len(x_ND), rows))
 
 
@@ -151,8 +156,9 @@ def _objective(problem: Problem, xbar_D: Tensor, weights: Sequence[float] | Tens
 def _validation(problem: Problem, x_ND: Tensor, xbar_D: Tensor) -> dict[str, Tensor]:
     """Means over the nodes' own models, and the same at the mean model."""
     totals: dict[str, Tensor] = {}
-    for start in range(0, len(x_ND), VALIDATION_ROWS):
-        for name, values_K in problem.validate(x_ND[start : start + VALIDATION_ROWS]).items():
+    size = _scaled(VALIDATION_ROWS, x_ND)
+    for start in range(0, len(x_ND), size):
+        for name, values_K in problem.validate(x_ND[start : start + size]).items():
             part = values_K.to(_sum_dtype(x_ND)).sum()
             totals[name] = totals[name] + part if name in totals else part
     found = {name: total / len(x_ND) for name, total in totals.items()}

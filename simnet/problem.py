@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FEWEST_NODES = 32
 _PIECE_NUMBERS = 1 << 19  # 2 MiB of float32: whole batches that leave the cache were slower
+_PIECE_ON_GPU = 1 << 28  # 1 GiB: a GPU wants few large kernels
 
 Kernels = Literal["closed", "vmap", "loop"]
 
@@ -192,6 +193,11 @@ class Problem(ABC):
         """As vmap of reverse over reverse, written into `out`."""
         raise NotImplementedError(f"{type(self).__name__} has no closed forms")
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the tensors are on a CUDA device."""
+        return self.device is not None and self.device.type == "cuda"
+
     # ---- inner functions -------------------------------------------------------------------------------------------
 
     @property
@@ -224,7 +230,7 @@ class Problem(ABC):
 
         `batch` is the number of rows of each node, None for all of them.
         """
-        return max(_FEWEST_NODES, _PIECE_NUMBERS // self.dim)
+        return max(_FEWEST_NODES, (_PIECE_ON_GPU if self.on_gpu else _PIECE_NUMBERS) // self.dim)
 
     def _reverse_over_reverse(self, x_D: Tensor, v_D: Tensor, *data: Tensor) -> Tensor:
         gradient: Callable[..., Tensor] = torch.func.grad(self.data_loss)

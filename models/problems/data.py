@@ -23,7 +23,8 @@ from simnet.problem import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PIECE_NUMBERS = 1 << 22  # numbers that one piece of a full-batch, objective or validation pass may hold
+# Numbers that one piece of a full-batch, objective or validation pass may hold.
+_PIECE_NUMBERS, _PIECE_ON_GPU = 1 << 22, 1 << 28
 
 Weighting = Literal["nodes", "samples"]
 
@@ -132,7 +133,7 @@ class RowProblem(Problem):
         """Few enough nodes for the cache in a minibatch call, for a modest memory in a full-batch one."""
         if batch is not None:
             return super().piece_size(batch)
-        return max(1, min(_PIECE_NUMBERS // max(int(self.samples_N.max()) * self.widest(), self.dim), self.nodes))
+        return max(1, min(self._piece // max(int(self.samples_N.max()) * self.widest(), self.dim), self.nodes))
 
     # ---- all data ------------------------------------------------------------------------------------------------
 
@@ -167,6 +168,10 @@ class RowProblem(Problem):
         """The largest number of values that the model holds for one row at one node."""
         return self._X_MF.shape[1]
 
+    @property
+    def _piece(self) -> int:
+        return _PIECE_ON_GPU if self.on_gpu else _PIECE_NUMBERS
+
     def _train(self) -> tuple[Tensor, Tensor]:
         return (self._X_MF, self._y_M) if self._held is None else (self._X_MF[self._held], self._y_M[self._held])
 
@@ -175,8 +180,8 @@ class RowProblem(Problem):
     ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """(slice of K, X, y, weights) over blocks whose intermediate values stay small."""
         X_MF, y_M = rows
-        block = max(1, min(len(y_M), _PIECE_NUMBERS // self.widest()))
-        models = max(1, _PIECE_NUMBERS // (block * self.widest()))
+        block = max(1, min(len(y_M), self._piece // self.widest()))
+        models = max(1, self._piece // (block * self.widest()))
         for k in range(0, len(x_KD), models):
             for m in range(0, len(y_M), block):
                 piece = slice(m, m + block)

@@ -12,6 +12,7 @@ from simnet.memory import free_memory
 from simnet.scenario import Scenario
 from simnet.units import human
 from simnet.valueplane.batched import Batched
+from simnet.valueplane.device import exact_float32
 from simnet.valueplane.following import Following
 from simnet.valueplane.scattered import Scattered
 from simnet.valueplane.single import OneByOne
@@ -35,6 +36,7 @@ def settle_device(scenario: Scenario, plan: Plan) -> tuple[torch.device, torch.d
         raise ScenarioError(f"there is no such device here ({str(error).splitlines()[0]}): use 'cpu' or 'auto'",
                             field="execution.device", value=execution.device) from error  # fmt: skip
     torch.set_num_threads(execution.threads)
+    exact_float32()
     dtype = {"float32": torch.float32, "float64": torch.float64}[execution.dtype]
     check_memory(plan, device, dtype)
     return device, dtype

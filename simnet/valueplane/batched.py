@@ -18,14 +18,14 @@ from simnet.errors import ProgramError
 from simnet.exchange import Average, Exchange
 from simnet.graph import Graph, Ref, Task
 from simnet.recording import Recording
+from simnet.valueplane.device import chunk_bytes, on
 from simnet.valueplane.functions import batched_form
-from simnet.valueplane.mixing import WHOLE_BYTES, Mixer, Stale
+from simnet.valueplane.mixing import Mixer, Stale, whole_bytes
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.rows import neighbour_rows
 from simnet.valueplane.segment import INTO, SegmentPlan
 from simnet.valueplane.single import common_number
 
-CHUNK_BYTES = 2 << 20
 FEWEST_ROWS = 32
 MOST_FORMS = 4096
 
@@ -121,7 +121,7 @@ class Batched:
         """Run row-wise tasks in chunks of rows, each chunk through all of them while it is in the cache."""
         plan = SegmentPlan(tasks, graph, self)
         hosts, rows = recording.members, len(recording.members)
-        size = self.chunk_rows or max(FEWEST_ROWS, CHUNK_BYTES // (4 * max(1, plan.widest)))
+        size = self.chunk_rows or max(FEWEST_ROWS, chunk_bytes(self.device) // (4 * max(1, plan.widest)))
         buffers = self.bank.buffers
         for a in range(0, rows, size):
             b = min(a + size, rows)
@@ -167,7 +167,7 @@ class Batched:
         if kind == "zeros":
             return torch.zeros((), dtype=self.dtype, device=self.device).expand(b - a, *task.shape)
         if kind == "constant":
-            return torch.from_numpy(np.ascontiguousarray(task.payload[a:b])).to(self.device, self.dtype)
+            return on(self.device, task.payload[a:b], self.dtype)
         return self.oracles.random(task.payload, hosts, task.shape)
 
     def form(self, task: Task, shapes: list[tuple[int, ...]]) -> Callable[[list[torch.Tensor]], torch.Tensor]:
@@ -227,7 +227,7 @@ class Batched:
         row_of, stale = self._mixer.row_of, self._stale_of(x, operand)
         stored = stale.update(x, value, row_of[x.edges.source], row_of[x.edges.target]) if stale else None
         in_place = task.reads.count(q) == 1 and self.dies(graph, q, 1)
-        small = value.nbytes <= WHOLE_BYTES
+        small = value.nbytes <= whole_bytes(self.device)
         out = value if in_place and not small else None if small else self.bank.take(tuple(value.shape), value.dtype)
         mixed = self._mixer.mix(x, value, out, stand_in, stored, active)
         if in_place:
@@ -238,9 +238,6 @@ class Batched:
         """Where an exchange under `missing="stale"` keeps what was last received on each edge."""
         return self._stale.setdefault((x.channel, operand), Stale(x.edges.size)) if x.missing == "stale" else None
 
-    def _index(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-
     def _average(self, task: Task, recording: Recording, graph: Graph) -> None:
         x: Average = task.payload[0]
         members, q = recording.members, task.reads[0]
@@ -249,7 +246,7 @@ class Batched:
             self.bank.buffers[task.id] = value.clone().expand(len(value), *value.shape)
             return
         among, to = x.among_n[members], x.to_n[members]
-        mean = (value if among.all() else value[self._index(np.flatnonzero(among))]).mean(0)
+        mean = (value if among.all() else value[on(self.device, np.flatnonzero(among))]).mean(0)
         in_place = self.dies(graph, q, 1)
         out = value if in_place else self.bank.take(tuple(value.shape), value.dtype)
         if not in_place:
@@ -257,7 +254,7 @@ class Batched:
         if to.all():
             out.copy_(mean.expand_as(out))
         else:
-            out[self._index(np.flatnonzero(to))] = mean
+            out[on(self.device, np.flatnonzero(to))] = mean
         if in_place:
             del self.bank.buffers[q]
         self.bank.buffers[task.id] = out

@@ -50,8 +50,12 @@ class _Filler:
         self.args, self.kwargs = task.args, task.kwargs
         self.flat = all(isinstance(a, Ref) or not isinstance(a, list | tuple) for a in task.args)
         self.slots = [isinstance(a, Ref) for a in task.args] if self.flat and not task.kwargs else None
+        self._place = torch.device("cpu")  # where the program's own tensors are
 
     def __call__(self, tensors: list[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if tensors and tensors[0].device != self._place:
+            self._place = tensors[0].device
+            self.args, self.kwargs = _moved(self.args, self._place), _moved(self.kwargs, self._place)
         it = iter(tensors)
         if self.slots is not None:
             return tuple(next(it) if slot else a for slot, a in zip(self.slots, self.args, strict=True)), {}
@@ -64,6 +68,15 @@ class _Filler:
             return a
 
         return tuple(put(a) for a in self.args), {k: put(v) for k, v in self.kwargs.items()}
+
+
+def _moved(a: Any, device: torch.device) -> Any:
+    """Arguments with their tensors on a device; a program makes its constants on the host."""
+    if isinstance(a, torch.Tensor):
+        return a.to(device)
+    if isinstance(a, dict):
+        return {k: _moved(v, device) for k, v in a.items()}
+    return type(a)(_moved(b, device) for b in a) if isinstance(a, list | tuple) else a
 
 
 def fill_arguments(task: Task, tensors: list[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -16,13 +16,19 @@ import numpy as np
 import torch
 
 from simnet.exchange import Exchange
+from simnet.valueplane.device import on
 
-BLOCK = 256  # columns mixed at a time
-WHOLE_BYTES = 16 << 20  # a state up to this size is mixed in one go, into fresh memory
+BLOCK, BLOCK_ON_GPU = 256, 1 << 15  # columns mixed at a time
+WHOLE_BYTES, WHOLE_ON_GPU = 16 << 20, 4 << 30  # a state up to this size is mixed in one go, into fresh memory
 DENSE_FROM = 0.5  # density of W from which a dense product is faster
 DENSE_UP_TO = 4096  # rows: a dense W beyond this is a waste of memory
 
 bag = torch.nn.functional.embedding_bag
+
+
+def whole_bytes(device: torch.device) -> int:
+    """Up to which size a state is mixed in one go."""
+    return WHOLE_ON_GPU if device.type == "cuda" else WHOLE_BYTES
 
 
 @dataclass
@@ -32,6 +38,7 @@ class Plan:
     index_M: torch.Tensor  # int64 row to read
     weight_M: torch.Tensor  # dtype of the states
     offset_R: torch.Tensor  # int64 where each row's entries begin
+    row_of_M: np.ndarray  # whose sum each entry belongs to
     dense_RR: torch.Tensor | None
     entry_of_E: np.ndarray  # which entry each edge is
 
@@ -70,11 +77,12 @@ class Mixer:
         if rows <= DENSE_UP_TO and len(index) >= DENSE_FROM * rows * rows and rows > 1:
             matrix = np.zeros((rows, rows))
             np.add.at(matrix, (np.repeat(np.arange(rows), counts), index), weight)
-            dense = torch.from_numpy(matrix).to(self.device, self.dtype)
+            dense = self._on(matrix, self.dtype)
         return Plan(
-            torch.from_numpy(index).to(self.device),
-            torch.from_numpy(weight).to(self.device, self.dtype),
-            torch.from_numpy(offset[:-1].copy()).to(self.device),
+            self._on(index),
+            self._on(weight, self.dtype),
+            self._on(offset[:-1]),
+            np.repeat(np.arange(rows), counts),
             dense,
             entry_of_E,
         )
@@ -91,7 +99,8 @@ class Mixer:
         plan = self.plan(x)
         flat = value.reshape(len(value), -1)
         result = None if out is None else out.view(len(out), -1)
-        kept = None if active is None or active.all() else flat[torch.from_numpy(~active).to(self.device)].clone()
+        idle = None if active is None or active.all() else self._on(np.flatnonzero(~active))
+        kept = None if idle is None else flat[idle]
         if x.got_E is None and plan.dense_RR is not None:
             product = plan.dense_RR @ flat
             result = product if result is None else result.copy_(product)
@@ -99,13 +108,12 @@ class Mixer:
             result = _sums(plan.index_M, plan.weight_M, plan.offset_R, flat, result)
         elif x.missing == "self":
             index = plan.index_M.clone()
-            lost = torch.from_numpy(plan.entry_of_E[~x.got_E]).to(self.device)
-            index[lost] = torch.from_numpy(self.row_of[x.edges.target[~x.got_E]]).to(self.device)
+            index[self._on(plan.entry_of_E[~x.got_E])] = self._on(self.row_of[x.edges.target[~x.got_E]])
             result = _sums(index, plan.weight_M, plan.offset_R, flat, result)
         else:
             result = self._mix_some(x, plan, flat, result, stand_in, stored)
-        if kept is not None and active is not None:
-            result[torch.from_numpy(~active).to(self.device)] = kept
+        if idle is not None and kept is not None:
+            result[idle] = kept
         return result.view(value.shape)
 
     def _mix_some(
@@ -117,25 +125,38 @@ class Mixer:
         entries, rows = len(plan.index_M), len(flat)
         keep = np.ones(entries, bool)
         keep[plan.entry_of_E[~x.got_E]] = False
-        of_row = np.repeat(np.arange(rows), np.diff(np.append(plan.offset_R.cpu().numpy(), entries)))
-        counts = np.bincount(of_row[keep], minlength=rows)
-        offset = torch.from_numpy(np.concatenate(([0], np.cumsum(counts)))[:-1]).to(self.device)
-        kept = torch.from_numpy(np.flatnonzero(keep)).to(self.device)
+        offset = self._on(_starts(plan.row_of_M[keep], rows))
+        kept = self._on(np.flatnonzero(keep))
         lost = np.flatnonzero(~x.got_E)
         added = None
         if len(lost) and (stand_in is not None or stored is not None):
-            target = torch.from_numpy(self.row_of[x.edges.target[lost]]).to(self.device)
-            weight = plan.weight_M[torch.from_numpy(plan.entry_of_E[lost]).to(self.device)]
+            target, weight = self.row_of[x.edges.target[lost]], plan.weight_M[self._on(plan.entry_of_E[lost])]
             if stored is not None:
-                rows_in = stored[torch.from_numpy(lost).to(self.device)].reshape(len(lost), -1)
+                rows_in = stored[self._on(lost)].reshape(len(lost), -1)
             else:
                 assert stand_in is not None
-                rows_in = stand_in.reshape(rows, -1)[target]
+                rows_in = stand_in.reshape(rows, -1)[self._on(target)]
             added = target, weight[:, None] * rows_in
         result = _sums(plan.index_M[kept], plan.weight_M[kept], offset, flat, result)
         if added is not None:
-            result.index_add_(0, *added)
+            self._add(result, *added)
         return result
+
+    def _add(self, result: torch.Tensor, target: np.ndarray, rows_in: torch.Tensor) -> None:
+        """Add each of `rows_in` to row `target` of the result; in one order, whatever the device."""
+        if self.device.type == "cpu":
+            result.index_add_(0, self._on(target), rows_in)
+            return
+        order = np.argsort(target, kind="stable")  # index_add on a GPU adds in the order in which threads come
+        result += bag(self._on(order), rows_in, self._on(_starts(target[order], len(result))), mode="sum")
+
+    def _on(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return on(self.device, array, dtype)
+
+
+def _starts(row_of_M: np.ndarray, rows: int) -> np.ndarray:
+    """Where each row's entries begin, the entries sorted by row."""
+    return np.cumsum(np.bincount(row_of_M, minlength=rows)) - np.bincount(row_of_M, minlength=rows)
 
 
 def _sums(
@@ -144,8 +165,9 @@ def _sums(
     """Sums of weight x value[index] over each row's entries: fresh, or into `out` by blocks of columns."""
     if out is None:
         return bag(index, value, offset, mode="sum", per_sample_weights=weight)
-    for a in range(0, value.shape[1], BLOCK):
-        columns = slice(a, a + BLOCK)
+    width = BLOCK_ON_GPU if value.device.type == "cuda" else BLOCK
+    for a in range(0, value.shape[1], width):
+        columns = slice(a, a + width)
         out[:, columns] = bag(index, value[:, columns].contiguous(), offset, mode="sum", per_sample_weights=weight)
     return out
 
@@ -165,9 +187,7 @@ class Stale:
         if self.rows is None:
             self.rows = value.new_zeros((self.edges, *value.shape[1:]))
         fresh = np.flatnonzero(x.source_E == x.k)
-        self.rows[torch.from_numpy(fresh).to(value.device)] = value[
-            torch.from_numpy(source_row[fresh]).to(value.device)
-        ]
+        self.rows[on(value.device, fresh)] = value[on(value.device, source_row[fresh])]
         for e in np.flatnonzero((x.source_E != x.k) & (x.source_E > self.number)).tolist():
             self.rows[e] = self.late[int(x.source_E[e]), e]
         self.number = x.source_E.copy()
@@ -179,5 +199,5 @@ class Stale:
         never = np.flatnonzero(x.source_E < 0)
         if len(never):
             stand = self.rows.clone()
-            stand[torch.from_numpy(never).to(value.device)] = value[torch.from_numpy(own_row[never]).to(value.device)]
+            stand[on(value.device, never)] = value[on(value.device, own_row[never])]
         return stand

@@ -13,6 +13,8 @@ import torch
 from simnet import streams
 from simnet.book import Book
 from simnet.node import Batch
+from simnet.valueplane import draws
+from simnet.valueplane.device import on
 
 
 class Oracles:
@@ -30,23 +32,15 @@ class Oracles:
         """Local row numbers (S, B) of each host's minibatch; None for all its rows."""
         if ticket is None:
             return None
-        rows = self.book.samples_n[hosts]
-        keys = streams.keys(ticket.key, hosts)
-        if self.book.replace:
-            picked = (streams.uniform(keys, ticket.size) * rows[:, None]).astype(np.int64)
-        else:
-            widest = int(rows.max())
-            u = streams.uniform(keys, widest)
-            u[np.arange(widest)[None, :] >= rows[:, None]] = 2.0  # beyond a host's data
-            picked = np.argsort(u, axis=1, kind="stable")[:, : ticket.size]
-        return torch.from_numpy(picked).to(self.device)
+        keys, rows = streams.keys(ticket.key, hosts), self.book.samples_n[hosts]
+        return draws.samples(keys, rows, ticket.size, self.book.replace, self.device)
 
     def random(self, payload: tuple[int, str], hosts: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
         """Numbers of a law for each host, shape (S, *shape)."""
         key, law = payload
-        draw = {"normal": streams.normal, "uniform": streams.uniform, "sign": streams.sign}[law]
-        numbers = draw(streams.keys(key, hosts), int(np.prod(shape, dtype=np.int64)))
-        return torch.from_numpy(numbers.reshape(len(hosts), *shape)).to(self.device, self.dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        numbers = draws.draw(law, streams.keys(key, hosts), count, self.device)
+        return numbers.view(len(hosts), *shape).to(self.device, self.dtype)
 
     def _nodes_of(self, hosts: np.ndarray) -> torch.Tensor:
         key = hosts.tobytes()
@@ -54,7 +48,7 @@ class Oracles:
         if found is None:
             if len(self._nodes) > 4096:
                 self._nodes.clear()
-            found = self._nodes[key] = torch.from_numpy(self.book.rank_n[hosts]).to(self.device)
+            found = self._nodes[key] = on(self.device, self.book.rank_n[hosts])
         return found
 
     # ---- many hosts at once ----------------------------------------------------------------------------------------
@@ -66,10 +60,10 @@ class Oracles:
         """The oracle's answers for `hosts`, the members number `rows` of their role; operands are (S, D)."""
         name, ticket, mask, key = payload
         if mask is not None and not mask[rows].all():
-            here = torch.from_numpy(np.flatnonzero(mask[rows])).to(self.device)
+            chosen = np.flatnonzero(mask[rows])
             answer = torch.zeros_like(operands[-1] if name != "loss" else operands[0][:, 0])
-            if len(here):
-                chosen = here.cpu().numpy()
+            if len(chosen):
+                here = on(self.device, chosen)
                 part = self.batched((name, ticket, None, key), [v[here] for v in operands], hosts[chosen], rows[chosen])
                 answer[here] = part
             return answer
@@ -91,7 +85,7 @@ class Oracles:
         for of_kind, evaluate in ((~zo, self._first_order), (zo, self._zeroth_order)):
             at = np.flatnonzero(of_kind)
             if len(at):
-                index = torch.from_numpy(at).to(self.device)
+                index = on(self.device, at)
                 answer[index] = evaluate(ticket, key, x_SD[index], hosts[at])
         return answer
 
@@ -107,15 +101,15 @@ class Oracles:
         nodes, samples = self._nodes_of(hosts), self.samples(ticket, hosts)
         keys, dim = streams.keys(key, hosts), x_SD.shape[1]
         count, radius = self.directions_n[hosts], self.smoothing_n[hosts]
-        nu = torch.from_numpy(radius).to(self.device, self.dtype)
+        nu = on(self.device, radius, self.dtype)
         estimate = torch.zeros_like(x_SD)
         for k in range(int(count.max())):
-            u = torch.from_numpy(streams.normal(keys, dim, start=k * dim)).to(self.device, self.dtype)
+            u = draws.draw("normal", keys, dim, self.device, start=k * dim).to(self.device, self.dtype)
             step = nu[:, None] * u
             difference = self.problem.losses(x_SD + step, nodes, samples) - self.problem.losses(
                 x_SD - step, nodes, samples
             )
-            weight = torch.from_numpy(np.where(k < count, 1.0 / count, 0.0)).to(self.device, self.dtype)
+            weight = on(self.device, np.where(k < count, 1.0 / count, 0.0), self.dtype)
             estimate += (weight * difference / (2 * nu))[:, None] * u
         return estimate
 
@@ -145,6 +139,6 @@ class Oracles:
         x, dim, nu, count = operands[0], len(operands[0]), float(self.smoothing_n[host]), int(self.directions_n[host])
         estimate = torch.zeros_like(x)
         for k in range(count):
-            u = torch.from_numpy(streams.normal(streams.keys(key, hosts), dim, start=k * dim)[0]).to(x)
+            u = draws.draw("normal", streams.keys(key, hosts), dim, self.device, start=k * dim)[0].to(x)
             estimate += (loss(x + nu * u) - loss(x - nu * u)) / (2 * nu) * u / count
         return estimate

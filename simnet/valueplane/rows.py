@@ -5,11 +5,14 @@ Legend: R rows (members of a role), E edges of the exchange.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from simnet.exchange import Exchange
 from simnet.network.network import EdgeSet
+from simnet.valueplane import device
 from simnet.valueplane.mixing import Stale
 
 
@@ -33,8 +36,7 @@ def neighbour_rows(
     position = np.arange(edges.size) - edges.in_ptr[edges.target]
     out_rank = _out_ranks(edges)
 
-    def on(rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows)).to(value.device)
+    on = partial(device.on, value.device)
 
     def own(which: np.ndarray) -> torch.Tensor:
         """What the receiver itself sends to the neighbour whose message is missing (zero where it sends none)."""

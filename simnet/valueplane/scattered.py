@@ -18,6 +18,7 @@ from simnet.book import Book
 from simnet.exchange import Exchange
 from simnet.graph import Task
 from simnet.recording import Recording
+from simnet.valueplane.device import on
 from simnet.valueplane.following import Following
 from simnet.valueplane.functions import batched_form
 from simnet.valueplane.single import Row
@@ -153,7 +154,7 @@ class Scattered(Following):
             return torch.stack(operands, 1).unbind(0)
         if kind == "mean":
             return torch.stack(operands, 1).mean(1).unbind(0)
-        weights = torch.tensor([c.info for c in cells], device=self.device, dtype=self.dtype)  # (S, terms)
+        weights = on(self.device, np.array([c.info for c in cells]), self.dtype)  # (S, terms)
         spread = (slice(None), *(None,) * (operands[0].dim() - 1))
         total = operands[0] * weights[:, 0][spread]
         for j in range(1, len(operands)):
