@@ -57,14 +57,14 @@ def run(
     plan.problem.prepare(device, dtype, chosen.execution.kernels)
     directory = None if out is None else Path(out)
     with RecordWriter(directory, _header(plan, str(device)), chosen.dump(), overwrite=overwrite) as writer:
-        return _attempts(plan, writer, progress, lambda book, kind: make_values(chosen, book, device, dtype, kind))
+        return attempts(plan, writer, progress, lambda book, kind: make_values(chosen, book, device, dtype, kind))
 
 
 def estimate(scenario: Source, set: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Record:
     """Simulate time and bytes alone; no tensor is made. Arguments, errors and record as in `run`, kept in memory."""
     plan = prepare(_read(scenario, set))
     with RecordWriter(None, _header(plan, "none"), plan.scenario.dump()) as writer:
-        return _attempts(plan, writer, progress, lambda book, kind: NoValues())
+        return attempts(plan, writer, progress, lambda book, kind: NoValues())
 
 
 def _read(scenario: Source, set: Mapping[str, Any] | None) -> Scenario:
@@ -96,7 +96,7 @@ def _cost_source(scenario: Scenario) -> str:
 # ---- which tier and which executor ---------------------------------------------------------------------------------
 
 
-def _attempts(
+def attempts(
     plan: Plan, writer: RecordWriter, progress: Progress | None, values_of: Callable[[Book, str], Any]
 ) -> Record:
     """Take the fastest tier that is exact; what turns out to need a slower one is begun again, its rows forgotten."""

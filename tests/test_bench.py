@@ -1,10 +1,14 @@
-"""The benchmark's own code runs in every tier, so that it is there when numbers are wanted; its numbers are no test."""
+"""The benchmark's own code runs, so that it is there when numbers are wanted; its numbers are no test."""
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
-from simnet.bench import _walked, time_scenario
+from simnet import bench
+from simnet.benches import common, kernels, time, values
 from simnet.prepare import prepare
 
 
@@ -12,5 +16,38 @@ from simnet.prepare import prepare
 def test_the_time_plane_is_walked_alone(tier: str) -> None:
     if tier == "compiled":
         pytest.importorskip("numba")
-    plan = prepare(time_scenario(20, 3, 0.05, policy="drop", link={"loss": 0.05}))
-    assert _walked(plan, tier) > 0.0
+    plan = prepare(time.time_scenario(20, 3, 0.05, policy="drop", link={"loss": 0.05}))
+    assert time.walked(plan, tier) > 0.0
+
+
+@pytest.mark.parametrize("features", [64, 20])
+def test_the_common_job_learns_what_its_floor_learns(features: int) -> None:
+    row = common.measure(common.Job(8, features=features, hidden=8, rounds=30), repeats=1)
+    assert row["parameters"] == 8 * features + 8 + 10 * 8 + 10
+    accuracy = row["accuracy"]
+    assert set(accuracy) == {"simnet", "floor", "loop"}
+    assert max(accuracy.values()) - min(accuracy.values()) < 0.25 and min(accuracy.values()) > 0.3
+    assert row["to_floor"] > 0 and row["us_per_node_step"] == pytest.approx(1e3 * row["ms_per_round"] / 8)
+
+
+def test_made_up_rows_make_the_large_model() -> None:
+    job = common.Job(6, features=784, hidden=128)
+    assert sum(job.sizes) == prepare(job.scenario()).problem.dim == 101_770
+
+
+def test_kernels_are_compared_where_they_exist() -> None:
+    softmax, cnn = (kernels.measure(name, kernels.MODELS[name], 5, 1, "cpu") for name in ("Softmax", "CNN"))
+    assert {"vmap_to_closed", "loop_to_closed"} <= softmax.keys()
+    assert "closed_ms" not in cnn and cnn["loop_to_vmap"] > 0
+
+
+def test_every_job_of_scattered_values_has_its_floor() -> None:
+    for name, (scenario, floor) in values.JOBS.items():
+        row = values.measure(name, scenario, floor, 6, 1, "cpu")
+        assert math.isfinite(row["to_floor"]) and row["one_by_one_to_simnet"] > 0
+
+
+def test_a_part_prints_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    bench.main(["values", "--nodes", "4", "5", "--repeats", "1", "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["nodes"] for row in rows] == [4, 5]
