@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or numba is imported
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("USE_PYTORCH_KERNEL_CACHE", "0")  # processes that make its folder at once warn, and warnings fail
 
 from hypothesis import HealthCheck, settings
 

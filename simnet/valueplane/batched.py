@@ -153,7 +153,8 @@ class Batched:
             if fused is not None:
                 function, left, right, alpha = fused
                 return function(here[left], here[right], alpha=alpha, out=into)
-            if into is not None and task.func in INTO:
+            elsewhere = self.device.type != "cpu" and any(isinstance(x, torch.Tensor) for x in task.args)
+            if into is not None and task.func in INTO and not elsewhere:
                 args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]
                 return INTO[task.func](*args, out=into)  # type: ignore[operator]
             return plan.forms[j]([here[q] for q in task.reads])
