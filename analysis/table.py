@@ -98,7 +98,17 @@ def _facts(record: Record) -> list[str]:
 
 
 def _outcome(record: Record) -> list[str]:
-    return [_sentence("outcome", record.outcome), _sentence("", record.ended.advice)]
+    end = record.summary
+    if not end.get("scaled_rounds"):
+        return [_sentence("outcome", record.outcome), _sentence("", record.ended.advice)]
+    simulated, left = int(end["simulated_rounds"]), int(end["scaled_rounds"])
+    return [
+        _sentence("outcome", "estimated"),
+        _sentence(
+            "", f"{simulated:,} rounds simulated, {left:,} scaled from the last {2 * (simulated // 3):,} of them,"
+        ),
+        _sentence("", f"whose two halves differ by {100 * end['scaled_spread']:.2f} %"),
+    ]
 
 
 def _time(record: Record) -> list[str]:

@@ -93,13 +93,29 @@ def run(
 
 
 @app.command(epilog="Example: simnet estimate my_ring.yaml --set network.link.bandwidth='1 Gbit/s'")
-def estimate(scenario: ScenarioName, set_: Settings = None, node_run: NodeRun = None, tier: Tier = None) -> None:
-    """Simulate time and bytes alone, with no tensors: how long would it take, and what would it send?"""
+def estimate(
+    scenario: ScenarioName,
+    set_: Settings = None,
+    rounds_simulated: Annotated[
+        int | None, typer.Option("--rounds-simulated", metavar="N", help="Simulate N rounds and scale the rest.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Simulate all rounds, however long it takes.")] = False,
+    node_run: NodeRun = None,
+    tier: Tier = None,
+) -> None:
+    """Simulate time and bytes alone, with no tensors: how long would it take, and what would it send?
+
+    A run too long to simulate whole is scaled from its first rounds, once they are steady, and says so.
+    """
     with _spoken_errors():
         chosen = _read(scenario, set_, {"node_run": node_run, "tier": tier})
         from simnet.session import estimate as estimate_scenario
 
-        record = _watched(lambda progress: estimate_scenario(chosen, progress=progress), chosen, None)
+        record = _watched(
+            lambda progress: estimate_scenario(chosen, progress=progress, rounds_simulated=rounds_simulated, full=full),
+            chosen,
+            None,
+        )
         _print_summary(record)
     _exit_by(record)
 

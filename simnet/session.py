@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from simnet.errors import ProgramError, ScenarioError
 from simnet.prepare import Plan, prepare
 from simnet.record import Record, RecordWriter
 from simnet.recording import Recording
+from simnet.scaling import estimated
 from simnet.scenario import Scenario
 from simnet.simulation import Progress, Simulation
 from simnet.timeplane.account import NeedsEvents, NeedsWalker
@@ -60,11 +62,34 @@ def run(
         return attempts(plan, writer, progress, lambda book, kind: make_values(chosen, book, device, dtype, kind))
 
 
-def estimate(scenario: Source, set: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Record:
-    """Simulate time and bytes alone; no tensor is made. Arguments, errors and record as in `run`, kept in memory."""
-    plan = prepare(_read(scenario, set))
-    with RecordWriter(None, _header(plan, "none"), plan.scenario.dump()) as writer:
-        return attempts(plan, writer, progress, lambda book, kind: NoValues())
+def estimate(
+    scenario: Source,
+    set: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    rounds_simulated: int | None = None,
+    full: bool = False,
+) -> Record:
+    """Simulate time and bytes alone; no tensor is made. Arguments, errors and record as in `run`, kept in memory.
+
+    A run too long to simulate whole within seconds is scaled from its first rounds, once these have become steady:
+    then the summary has `simulated_rounds`, `scaled_rounds` and `scaled_spread` (see `simnet.scaling`).
+
+    Args:
+        rounds_simulated: simulate exactly so many rounds and scale the rest.
+        full: simulate all rounds, however long it takes.
+    """
+    chosen = _read(scenario, set)
+    plan = prepare(chosen)
+
+    def simulate(rounds: int) -> Record:
+        part = plan
+        if rounds < chosen.rounds:  # every round is a row: what is scaled is seen round by round
+            part = replace(plan, scenario=chosen.with_values({"rounds": rounds, "evaluate_every": 1}))
+        with RecordWriter(None, _header(part, "none"), chosen.dump()) as writer:
+            return attempts(part, writer, progress, lambda book, kind: NoValues())
+
+    stops = chosen.stop.sim_time is not None or chosen.stop.bytes is not None
+    return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, stops)
 
 
 def _read(scenario: Source, set: Mapping[str, Any] | None) -> Scenario:

@@ -68,7 +68,13 @@ def engine(stand_in: Callable[..., None]) -> SimpleNamespace:
             raise seen.raises
         return SimpleNamespace(outcome=seen.outcome, ended=Outcome(seen.outcome.partition(":")[0]), directory=out)
 
-    stand_in("simnet.session", run=run, estimate=run)
+    def estimate(
+        scenario: Any, set: Any = None, progress: Any = None, rounds_simulated: int | None = None, full: bool = False
+    ) -> SimpleNamespace:
+        seen.rounds_simulated, seen.full = rounds_simulated, full
+        return run(scenario, set, None, progress)
+
+    stand_in("simnet.session", run=run, estimate=estimate)
     stand_in("simnet.analysis.table", summary=lambda record: "the summary")
     stand_in("simnet.analysis.plot", save_plots=lambda record, directory: [directory / "objective.png"])
     return seen
@@ -206,6 +212,14 @@ def test_the_records_outcome_decides_too(scenario: Path, engine: SimpleNamespace
 def test_estimate_prints_the_summary_and_leaves_nothing(scenario: Path, engine: SimpleNamespace) -> None:
     said = runner.invoke(app, ["estimate", str(scenario), "--tier", "arrays"])
     assert (said.exit_code, said.stdout, engine.out) == (0, "the summary\n", None)
+    assert (engine.rounds_simulated, engine.full) == (None, False)
+
+
+def test_an_estimate_says_how_many_rounds_to_simulate(scenario: Path, engine: SimpleNamespace) -> None:
+    assert runner.invoke(app, ["estimate", str(scenario), "--rounds-simulated", "9"]).exit_code == 0
+    assert (engine.rounds_simulated, engine.full) == (9, False)
+    assert runner.invoke(app, ["estimate", str(scenario), "--full"]).exit_code == 0
+    assert (engine.rounds_simulated, engine.full) == (None, True)
 
 
 # ---- the others ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from simnet.errors import ScenarioError, TopologyError
-from simnet.network.routes import shortest_path_tree
+from simnet.network.routes import Neighbours, PathTree, neighbours
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ class Network:
     loss_unit: str = "packet"
     wire_bytes_per_number: int = 4
     header_bytes: int = 0
-    _trees: dict[int, dict[int, list[int]]] = field(default_factory=dict, repr=False)
+    _trees: dict[int, PathTree] = field(default_factory=dict, repr=False)
+    _neighbours: Neighbours = field(default_factory=list, repr=False)
 
     @property
     def n(self) -> int:
@@ -222,11 +223,13 @@ class Network:
 
     def route(self, source: int, target: int) -> list[int]:
         """The links of the shortest path (latency, then hops, then node order) between two hosts."""
-        if source not in self._trees:
-            self._trees[source] = shortest_path_tree(
-                source, self.link_source, self.link_target, self.latency_s, len(self.node_names)
+        if not self._neighbours:
+            self._neighbours.extend(
+                neighbours(self.link_source, self.link_target, self.latency_s, len(self.node_names))
             )
-        path = self._trees[source].get(target)
+        if source not in self._trees:
+            self._trees[source] = PathTree(source, self._neighbours)
+        path = self._trees[source].to(target)
         if path is None:
             raise TopologyError(
                 f"no route from host {self.hosts[source]} to host {self.hosts[target]}: "

@@ -6,28 +6,40 @@ import heapq
 
 import numpy as np
 
+Neighbours = list[list[tuple[int, int, float]]]  # of each node: (node, link to it, its latency)
 
-def shortest_path_tree(
-    source: int, link_source: np.ndarray, link_target: np.ndarray, latency_s: np.ndarray, nodes: int
-) -> dict[int, list[int]]:
-    """For every node that `source` reaches, the links of its best path: least latency, then hops, then node order.
 
-    Dijkstra over the key (latency, hops, nodes of the path): a total order, so the same graph gives the same routes.
-    """
-    out: list[list[tuple[int, int, float]]] = [[] for _ in range(nodes)]
-    for link, (s, t, latency) in enumerate(
-        zip(link_source.tolist(), link_target.tolist(), latency_s.tolist(), strict=True)
-    ):
+def neighbours(link_source: np.ndarray, link_target: np.ndarray, latency_s: np.ndarray, nodes: int) -> Neighbours:
+    """What one link away from each node is."""
+    out: Neighbours = [[] for _ in range(nodes)]
+    links = zip(link_source.tolist(), link_target.tolist(), latency_s.tolist(), strict=True)
+    for link, (s, t, latency) in enumerate(links):
         out[s].append((t, link, latency))
-    paths: dict[int, list[int]] = {}
-    heap: list[tuple[float, int, tuple[int, ...], list[int]]] = [(0.0, 0, (source,), [])]
-    while heap:
-        latency, hops, nodes_on_path, links = heapq.heappop(heap)
-        here = nodes_on_path[-1]
-        if here in paths:
-            continue
-        paths[here] = links
-        for t, link, more in out[here]:
-            if t not in paths:
-                heapq.heappush(heap, (latency + more, hops + 1, (*nodes_on_path, t), [*links, link]))
-    return paths
+    return out
+
+
+class PathTree:
+    """The best paths from one node: least latency, then hops, then node order.
+
+    Dijkstra over the key (latency, hops, nodes of the path): a total order, so the same graph gives the same routes. It
+    goes no farther than the targets that were asked for, since most messages go to somebody near.
+    """
+
+    def __init__(self, source: int, out: Neighbours) -> None:
+        self._out = out
+        self._paths: dict[int, list[int]] = {}
+        self._heap: list[tuple[float, int, tuple[int, ...], list[int]]] = [(0.0, 0, (source,), [])]
+
+    def to(self, target: int) -> list[int] | None:
+        """The links of the best path to `target`, None where there is none."""
+        paths, heap = self._paths, self._heap
+        while target not in paths and heap:
+            latency, hops, nodes_on_path, links = heapq.heappop(heap)
+            here = nodes_on_path[-1]
+            if here in paths:
+                continue
+            paths[here] = links
+            for t, link, more in self._out[here]:
+                if t not in paths:
+                    heapq.heappush(heap, (latency + more, hops + 1, (*nodes_on_path, t), [*links, link]))
+        return paths.get(target)
