@@ -92,9 +92,16 @@ def _facts(record: Record) -> list[str]:
         lines.append(_line("spectral gap of W", "not computed" if gap is None else f"{gap:.4g}"))
         lines.append(_line("  smallest eigenvalue", "not computed" if least is None else f"{least:.4g}"))
     if rows := header.get("rows_per_node"):
-        few, many = min(rows), max(rows)
-        lines.append(_line("rows of data per node", f"{few:,}" if few == many else f"{few:,} to {many:,}"))
+        lines.append(_line("rows of data per node", _range(rows)))
+    if count := header.get("accelerators_per_node"):
+        note = "averages within a node take time" if header["inner_average"] else "averages within a node take no time"
+        lines.append(_line("accelerators per node", _range(count), note))
     return lines
+
+
+def _range(numbers: Sequence[int]) -> str:
+    few, many = min(numbers), max(numbers)
+    return f"{few:,}" if few == many else f"{few:,} to {many:,}"
 
 
 def _outcome(record: Record) -> list[str]:

@@ -95,7 +95,9 @@ class Book:
         key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
         base = self._base_seconds.get(key)
         if base is None:
-            base = self._base_seconds[key] = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts)
+            alone = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts)
+            answer = self._answer_numbers(hosts, name) * float(self.network.wire_bytes_per_number)
+            base = self._base_seconds[key] = self.profiles.accelerators.share(alone, answer, hosts)
         return self.profiles.varied(base, occurrence, self.seed, hosts)
 
     def _flop(self, hosts: np.ndarray, name: str, size: int | None) -> np.ndarray:
@@ -114,6 +116,13 @@ class Book:
                     "give it 'oracle: fo', or choose an algorithm that asks for gradients or losses alone"
                 )
         return flop[hosts]
+
+    def _answer_numbers(self, hosts: np.ndarray, name: str) -> np.ndarray:
+        """How many numbers the accelerators of a node average for one call."""
+        numbers = np.full(len(hosts), 1 if name == "loss" else self.problem.dim)
+        if name == "gradient":
+            numbers = np.where(self.zo_n[hosts], 2 * np.asarray(self.profiles.directions_N)[hosts], numbers)
+        return numbers
 
     def work_seconds(self, hosts: np.ndarray, flop: float, occurrence: int) -> np.ndarray:
         """Seconds of plain arithmetic of that many FLOP."""

@@ -83,6 +83,10 @@ class Plan:
         """What the record's header says of the network and the data."""
         facts: dict[str, Any] = {"nodes": self.network.n, "algorithm": type(self.algorithm).__name__,
                                  "problem": type(self.problem).__name__, "parameters": self.problem.dim}  # fmt: skip
+        count_N = self.profiles.accelerators.count_N
+        if count_N.max(initial=1) > 1:
+            facts["accelerators_per_node"] = [int(count_N.min()), int(count_N.max())]
+            facts["inner_average"] = bool(np.isfinite(self.profiles.accelerators.bandwidth_N[count_N > 1]).any())
         mixes = self.algorithm.mixing is not None and not self.algorithm.roles
         if mixes and self.topology.static and self.network.n <= GAP_UP_TO:
             mixing = first_mixing(self)

@@ -1,6 +1,7 @@
 """Node profiles: how long one call of an oracle takes at each node, in simulated seconds.
 
-    seconds = base x jitter factor x (slowdown, with the straggler's probability)
+    seconds = shared x jitter factor x (slowdown, with the straggler's probability)
+    shared  = base / k + the k accelerators' own average, where a node is several (`simnet.accelerators`); else base
     base    = the step given for the oracle, else its cost in FLOP / the node's FLOP/s
 
 Laws of the jitter factor, all with mean 1; s is the spread, u a uniform number in [0, 1):
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from simnet import streams
+from simnet.accelerators import Accelerators
 from simnet.errors import ScenarioError, UnknownName, nearest
 
 LAWS = ("uniform", "exponential", "lognormal", "pareto")
@@ -42,6 +44,7 @@ class Profiles:
     `compute_N` FLOP/s, NaN where only steps are given; `step_s` maps an oracle (or `*`) to seconds, NaN where
     a node has none; `law_N` indexes `LAWS`; `oracle_N` is `fo` or `zo`; `directions_N` and `smoothing_N`
     belong to the central two-point estimator of a zo node, which evaluates the loss twice per direction.
+    `accelerators` says how many share a node's oracle calls, and how they average.
     """
 
     compute_N: np.ndarray
@@ -53,6 +56,7 @@ class Profiles:
     oracle_N: np.ndarray
     directions_N: np.ndarray
     smoothing_N: np.ndarray
+    accelerators: Accelerators
 
     @property
     def nodes(self) -> int:
@@ -79,14 +83,20 @@ class Profiles:
             oracle_N=np.full(n, "fo"),
             directions_N=np.full(n, 10),
             smoothing_N=np.full(n, 1e-3),
+            accelerators=Accelerators.none(n),
         )
-        profiles._apply(section, np.arange(n), steps, "nodes")
+        sections = [(section, np.arange(n), "nodes")]
         grouped: set[int] = set()
         for g, group in enumerate(section.get("groups") or ()):
             where = f"nodes.groups.{g}"
             chosen = _members(group, names, grouped, where)
             grouped.update(chosen.tolist())
-            profiles._apply(group, chosen, steps, where)
+            sections.append((group, chosen, where))
+        for given, who, where in sections:
+            profiles._apply(given, who, steps, where)
+            profiles.accelerators.apply(given, who, where)
+        for given, who, where in sections:
+            profiles.accelerators.check(given, who, where)
         return profiles
 
     def _apply(self, section: Mapping[str, Any], who: np.ndarray, steps: dict[str, np.ndarray], where: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from simnet.accelerators import Accelerated
 from simnet.fields import (
     Bandwidth,
     Bytes,
@@ -150,7 +151,7 @@ Step = Annotated[
 ]
 
 
-class NodeGroup(Section):
+class NodeGroup(Accelerated):
     """Other values for some hosts: `nodes: [...]`, or `count`, or `fraction` (the last hosts not yet in a group)."""
 
     nodes: list[Host] | None = None
@@ -170,7 +171,7 @@ class NodeGroup(Section):
         return self
 
 
-class Nodes(Section):
+class Nodes(Accelerated):
     """How fast the hosts compute and what they can compute."""
 
     compute: Speed = 1e10
