@@ -44,8 +44,7 @@ def neighbour_rows(
             return value[on(target[which])]
         back = edges.reverse_E[which]
         rows = value[on(target[which]), on(np.where(back >= 0, out_rank[np.maximum(back, 0)], 0))]
-        rows[on(np.flatnonzero(back < 0))] = 0
-        return rows
+        return rows.index_fill_(0, on(np.flatnonzero(back < 0)), 0)
 
     sent = value[on(source), on(out_rank)] if per_neighbour else value[on(source)]
     everything = np.arange(edges.size)
@@ -55,7 +54,7 @@ def neighbour_rows(
     elif x.got_E is not None:
         lost = np.flatnonzero(~x.got_E)
         if x.missing == "zero":
-            sent[on(lost)] = 0
+            sent.index_fill_(0, on(lost), 0)
         elif stand_in is not None and stand_in.dim() == 3:
             sent[on(lost)] = stand_in[on(target[lost]), on(position[lost])]
         else:
@@ -63,7 +62,7 @@ def neighbour_rows(
     out = torch.zeros((len(value), *shape), dtype=value.dtype, device=value.device)
     out[on(target), on(position)] = sent
     if active is not None:
-        out[on(np.flatnonzero(~active))] = 0
+        out.index_fill_(0, on(np.flatnonzero(~active)), 0)
     return out
 
 
