@@ -1,0 +1,124 @@
+"""A network, its routes, and a list of transfers over it: what `simnet transfers` works on.
+
+Legend: F transfers, L links, H hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simnet.errors import InputError, TopologyError
+from simnet.network.flows.links import Links
+
+CONGESTION_CONTROLS = ("cubic", "reno", "bbr")
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """F transfers. One starts `delay_s` after its start, or after the last of those it waits for if that is later."""
+
+    source: np.ndarray  # int64 (F,): hosts
+    target: np.ndarray  # int64 (F,)
+    bytes: np.ndarray  # float64 (F,)
+    start_s: np.ndarray  # float64 (F,)
+    delay_s: np.ndarray  # float64 (F,)
+    after: Sequence[Sequence[int]]  # (F,): transfers that must have ended
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what is transferred over it. Raises InputError for what cannot be simulated."""
+
+    name: str
+    hosts: tuple[str, ...]
+    links: Links
+    routes: Mapping[tuple[int, int], Sequence[int]]  # the links from one host to another
+    transfers: Transfers
+    congestion_control: str = "cubic"
+    warm: bool = False  # whether connections are open before their transfer starts
+    reference: Mapping[str, object] = field(default_factory=dict)  # what the file says of the true times
+
+    def __post_init__(self) -> None:
+        check_links(self.links)
+        self._check_routes()
+        self._check_transfers()
+        if self.congestion_control not in CONGESTION_CONTROLS:
+            raise InputError(
+                f"{self.name}: cc = {self.congestion_control!r}: must be one of {', '.join(CONGESTION_CONTROLS)}"
+            )
+
+    def _check_routes(self) -> None:
+        for (a, b), route in self.routes.items():
+            for k in route:
+                if not 0 <= k < len(self.links.bandwidth):
+                    raise TopologyError(
+                        f"{self.name}: the route from {self._host(a)} to {self._host(b)} goes through link {k}, which "
+                        f"is not there: there are {len(self.links.bandwidth)} links, numbered from 0"
+                    )
+
+    def _check_transfers(self) -> None:
+        t, n = self.transfers, len(self.transfers)
+        for what, values in (("bytes", t.bytes), ("start", t.start_s), ("delay", t.delay_s)):
+            bad = np.nonzero(~(np.isfinite(values) & (values >= 0)))[0]
+            if len(bad):
+                raise InputError(
+                    f"{self.name}: flows.{bad[0]}: {what} = {values[bad[0]]:g}: must be finite and at least 0"
+                )
+        for i, (a, b) in enumerate(zip(t.source.tolist(), t.target.tolist(), strict=True)):
+            for end in (a, b):
+                if not 0 <= end < len(self.hosts):
+                    raise InputError(
+                        f"{self.name}: flows.{i}: there is no host {end}: there are {len(self.hosts)}, numbered from 0"
+                    )
+            if a == b:
+                raise InputError(f"{self.name}: flows.{i}: goes from {self._host(a)} to itself; leave it out")
+            if (a, b) not in self.routes:
+                raise TopologyError(
+                    f"{self.name}: flows.{i}: no route leads from {self._host(a)} to {self._host(b)}; add one"
+                )
+        self._check_order(n)
+
+    def _check_order(self, n: int) -> None:
+        """No transfer waits for one that is not there, or for itself through others."""
+        waits = [0] * n
+        next_: list[list[int]] = [[] for _ in range(n)]
+        for i, before in enumerate(self.transfers.after):
+            for j in before:
+                if not 0 <= j < n:
+                    raise InputError(f"{self.name}: flows.{i}: waits for flow {j}, which is not there: there are {n}")
+                next_[j].append(i)
+            waits[i] = len(before)
+        ready = [i for i in range(n) if not waits[i]]
+        for i in ready:
+            for j in next_[i]:
+                waits[j] -= 1
+                if not waits[j]:
+                    ready.append(j)
+        if len(ready) < n:
+            stuck = next(i for i in range(n) if waits[i])
+            raise InputError(f"{self.name}: flows.{stuck}: waits for itself, directly or through other flows")
+
+    def _host(self, i: int) -> str:
+        return f"host {self.hosts[i]}" if 0 <= i < len(self.hosts) else f"host {i}"
+
+
+def check_links(links: Links) -> None:
+    """Raises InputError for a link that cannot be."""
+    rules = (
+        ("bandwidth", links.bandwidth, links.bandwidth > 0, "must be above 0 bytes/s, such as '100 Mbit/s'"),
+        ("latency", links.latency_s, np.isfinite(links.latency_s) & (links.latency_s >= 0), "must be at least 0 s"),
+        ("loss", links.loss, (links.loss >= 0) & (links.loss < 1), "must be at least 0 and below 1"),
+        ("ge", links.burst, (links.burst >= 0) & (links.burst <= 1), "must be probabilities: to bad, to good, loss"),
+        ("queue_bytes", links.queue_bytes, links.queue_bytes > 0, "must be above 0 bytes"),
+    )  # fmt: skip
+    for what, values, good, rule in rules:
+        if not np.all(good):
+            k = int(np.nonzero(~good)[0][0])
+            came = values[k].tolist() if values.ndim > 1 else f"{values[k]:g}"
+            raise InputError(f"link {links.names[k]}: {what} = {came}: {rule}")

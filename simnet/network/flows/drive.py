@@ -1,0 +1,93 @@
+"""A list of transfers with starts, delays and dependencies, driven through a flow engine to its end."""
+
+# numba infers the types of these functions
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.network.flows.kept import kept
+from simnet.network.flows.moves import add, advance, next_time, taken
+from simnet.network.flows.state import DONE_LIMIT, DONE_S, DONE_TAG, FREE_COUNT
+
+DONE, NEEDS_ROOM = 0, 1
+BEGUN, READY = 0, 1  # what `progress` counts: transfers of `first` that began; released ones that wait for their time
+
+
+@kept
+def _push(when, who, size, t, i):
+    while size > 0:
+        up = (size - 1) >> 1
+        if when[up] < t or (when[up] == t and who[up] <= i):
+            break
+        when[size], who[size] = when[up], who[up]
+        size = up
+    when[size], who[size] = t, i
+
+
+@kept
+def _pop(when, who, size):
+    size -= 1
+    t, i, at = when[size], who[size], 0
+    while True:
+        down = 2 * at + 1
+        if down >= size:
+            break
+        right = down + 1
+        if right < size and (when[right] < when[down] or (when[right] == when[down] and who[right] < who[down])):
+            down = right
+        if t < when[down] or (t == when[down] and i <= who[down]):
+            break
+        when[at], who[at] = when[down], who[down]
+        at = down
+    when[at], who[at] = t, i
+
+
+@kept
+def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start, next_who, start, finish, limit):
+    """Run until every transfer has ended or no event is left; transfers that never end keep finish = infinity.
+
+    `first` are the transfers without dependencies, by start + delay; `when`, `who` (room for all) are the heap of the
+    others once released. `start` holds the earliest starts and becomes the true ones; `waits` counts unfinished
+    dependencies; next_who[next_start[i]:next_start[i + 1]] wait for transfer i.
+    `limit` is the link that limited each in the end.
+    Gives DONE, or NEEDS_ROOM when the engine has no free slot: call again with a larger one.
+    """
+    while True:
+        t = next_time(e)
+        if progress[BEGUN] < len(first):
+            i = first[progress[BEGUN]]
+            t = min(t, start[i] + delay[i])
+        if progress[READY] > 0:
+            t = min(t, when[0])
+        if t == np.inf:
+            return DONE
+        for k in range(advance(e, t)):
+            i = e.slot[k, DONE_TAG]
+            finish[i], limit[i] = e.flow[k, DONE_S], e.slot[k, DONE_LIMIT]
+            for z in range(next_start[i], next_start[i + 1]):
+                j = next_who[z]
+                waits[j] -= 1
+                start[j] = max(start[j], finish[i])
+                if waits[j] == 0:
+                    _push(when, who, progress[READY], start[j] + delay[j], j)
+                    progress[READY] += 1
+        taken(e)
+        while progress[BEGUN] < len(first):
+            i = first[progress[BEGUN]]
+            if start[i] + delay[i] > t:
+                break
+            if e.state[FREE_COUNT] == 0:
+                return NEEDS_ROOM
+            progress[BEGUN] += 1
+            start[i] += delay[i]
+            add(e, start[i], route[i], bytes_[i], i)
+        while progress[READY] > 0 and when[0] <= t:
+            if e.state[FREE_COUNT] == 0:
+                return NEEDS_ROOM
+            i = who[0]
+            start[i] = when[0]
+            _pop(when, who, progress[READY])
+            progress[READY] -= 1
+            add(e, start[i], route[i], bytes_[i], i)

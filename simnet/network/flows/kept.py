@@ -1,0 +1,58 @@
+"""Functions that numba compiles where it is installed; without it the same source runs as plain Python, slower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+try:
+    COMPILED = find_spec("numba") is not None
+except ValueError:  # a stand-in in sys.modules that has no spec
+    COMPILED = False
+
+
+def kept(function: Callable[..., Any]) -> Any:
+    """`function` compiled, and kept on disk for the next process where there is a folder to keep it in."""
+    if not COMPILED:
+        return function
+    from numba import njit
+
+    try:
+        made = njit(cache=True)(function)
+    except RuntimeError as error:  # a read-only installation and no home of one's own
+        if "cannot cache" not in str(error):
+            raise
+        return njit(function)
+    return made if _stamped(made) else njit(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """`function` copied into the compiled functions that call it: handing over many arrays would cost more."""
+    if not COMPILED:
+        return function
+    from numba import njit
+
+    return njit(inline="always")(function)
+
+
+def _stamped(made: Any) -> bool:
+    """Let what is kept stand for the whole package's source, not for the function's own file alone.
+
+    numba looks at the file of the function that is called; those that it calls in other files would go stale. Where
+    numba keeps its stamp elsewhere, nothing is kept.
+    """
+    index: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if not hasattr(index, "_source_stamp"):
+        return False
+    index._source_stamp = _STAMP
+    return True
+
+
+def _package_stamp() -> tuple[float, int]:
+    files = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return max(file.st_mtime for file in files), sum(file.st_size for file in files)
+
+
+_STAMP = _package_stamp()

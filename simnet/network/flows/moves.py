@@ -1,0 +1,207 @@
+"""What moves a flow engine: flows are added, the next event is asked for, time goes on, capacities change.
+
+    slot = add(e, t, route, bytes_, tag)      a flow handed to the network at time t (no earlier than the clock)
+    t = next_time(e)                          when the next event is (infinity: never); settles what changed before
+    ended = advance(e, t)                     all events up to t; who ended stands in e.slot[:ended, DONE_TAG],
+                                              when in e.flow[:ended, DONE_S], limited by what in DONE_LIMIT
+    taken(e)                                  forget those
+
+Nobody may advance past `next_time`. All changes of one instant are settled together, at the next `next_time`.
+"""
+
+# numba infers the types of these functions
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.network.flows.events import EVENT, schedule, unschedule
+from simnet.network.flows.kept import kept
+from simnet.network.flows.solve import mark_flow, mark_limited, settle, unlimit
+from simnet.network.flows.state import (
+    AFTER,
+    BOUND,
+    CAPACITY,
+    CHANGES,
+    COUNT,
+    DONE,
+    DONE_LIMIT,
+    DONE_S,
+    DONE_TAG,
+    ENTRY_NEXT,
+    ENTRY_PREVIOUS,
+    FACTOR,
+    FINISH,
+    FIRST,
+    FLOWING,
+    FLOWS,
+    FREE,
+    FREE_COUNT,
+    FREE_SLOT,
+    HEAP_SIZE,
+    LEFT,
+    LEVEL,
+    LIMIT,
+    LOAD,
+    MOST,
+    NONE,
+    PENALTY,
+    PHASE,
+    QUEUED,
+    RATE,
+    ROUTE,
+    SEEDS,
+    SERIAL,
+    SERIALS,
+    SHIFT,
+    SINCE,
+    TAG,
+    TOP,
+    WAIT_S,
+    WAITING,
+    WEIGHT,
+)  # fmt: skip
+
+AT_ONCE = 1e-13  # events closer than this, relative to the clock, are one instant: rounding, not time, parts them
+
+
+@kept
+def add(e, t, route, bytes_, tag):
+    """Hand a flow of `bytes_` to the network at time t; gives its slot. There must be a free one."""
+    state, slot, flow = e.state, e.slot, e.flow
+    state[FREE_COUNT] -= 1
+    f = slot[state[FREE_COUNT], FREE_SLOT]
+    slot[f, ROUTE], slot[f, TAG], slot[f, SERIAL] = route, tag, state[SERIALS]
+    state[SERIALS] += 1
+    slot[f, LIMIT], slot[f, PHASE] = NONE, WAITING
+    flow[f, RATE] = flow[f, LEVEL] = flow[f, AFTER] = 0.0
+    flow[f, MOST], flow[f, WEIGHT] = e.route[route, BOUND], e.route[route, PENALTY]
+    flow[f, LEFT] = bytes_ / e.route[route, FACTOR]
+    flow[f, FINISH] = flow[f, QUEUED] = np.inf
+    wait = e.route[route, WAIT_S]
+    if wait > 0.0:
+        schedule(e.heap_t, e.heap_row, state, t + wait, slot[f, SERIAL], 2 * f)
+    else:
+        _enter(e.route_start, e.route_link, flow, slot, e.entry, e.chain, state, f, t)
+    return f
+
+
+@kept
+def _enter(route_start, route_link, flow, slot, entry, chain, state, f, t):
+    """The first byte of flow f moves at time t."""
+    slot[f, PHASE], flow[f, SINCE] = FLOWING, t
+    state[FLOWS] += 1
+    mark_flow(slot, state, f)
+    at = f << state[SHIFT]
+    r = slot[f, ROUTE]
+    for z in range(route_start[r], route_start[r + 1]):
+        link = route_link[z]
+        first = chain[link, FIRST]
+        entry[at, ENTRY_NEXT], entry[at, ENTRY_PREVIOUS] = first, -1
+        if first >= 0:
+            entry[first, ENTRY_PREVIOUS] = at
+        chain[link, FIRST] = at
+        chain[link, COUNT] += 1
+        mark_limited(chain, slot, state, link)
+        at += 1
+
+
+@kept
+def _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f):
+    """Flow f is over: it leaves its links, and those whom they limit get its share."""
+    unlimit(chain, slot, f)
+    at = f << state[SHIFT]
+    r = slot[f, ROUTE]
+    rate = flow[f, RATE]
+    for z in range(route_start[r], route_start[r + 1]):
+        link = route_link[z]
+        after, before = entry[at, ENTRY_NEXT], entry[at, ENTRY_PREVIOUS]
+        if before >= 0:
+            entry[before, ENTRY_NEXT] = after
+        else:
+            chain[link, FIRST] = after
+        if after >= 0:
+            entry[after, ENTRY_PREVIOUS] = before
+        chain[link, COUNT] -= 1
+        chain[link, CHANGES] += 1
+        links[link, LOAD] -= route_share[z] * rate
+        if after < 0 and before < 0:
+            links[link, LOAD] = links[link, TOP] = 0.0
+        mark_limited(chain, slot, state, link)
+        at += 1
+    slot[f, PHASE] = FREE
+    slot[state[FREE_COUNT], FREE_SLOT] = f
+    state[FREE_COUNT] += 1
+    state[FLOWS] -= 1
+
+
+@kept
+def _look_again(heap_t, heap_row, flow, slot, state, f):
+    """Flow f was slowed down since its end was put into the heap: its end is later, or never."""
+    flow[f, QUEUED] = flow[f, FINISH]
+    if flow[f, FINISH] < np.inf:
+        schedule(heap_t, heap_row, state, flow[f, FINISH], slot[f, SERIAL], 2 * f)
+    else:
+        unschedule(heap_t, heap_row, state, 2 * f)
+
+
+@kept
+def next_time(e):
+    """When the next event is, after settling what changed at the present instant."""
+    state, flow, slot, heap_t, heap_row = e.state, e.flow, e.slot, e.heap_t, e.heap_row
+    if state[SEEDS] > 0:
+        settle(e, e.clock[0])
+    while state[HEAP_SIZE] > 0:
+        event, t = heap_row[0, EVENT], heap_t[0]
+        f = event >> 1
+        if slot[f, PHASE] == WAITING or flow[f, FINISH] <= t:
+            return t
+        _look_again(heap_t, heap_row, flow, slot, state, f)
+    return np.inf
+
+
+@kept
+def advance(e, t):
+    """Go on to time t, no later than `next_time`; gives how many flows have ended and were not taken yet."""
+    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
+    links, chain, entry, state, heap_t, heap_row = e.link, e.chain, e.entry, e.state, e.heap_t, e.heap_row
+    if state[SEEDS] > 0 and t > e.clock[0]:
+        settle(e, e.clock[0])
+    e.clock[0] = t
+    horizon = t + AT_ONCE * t
+    while state[HEAP_SIZE] > 0 and heap_t[0] <= horizon:
+        event, due = heap_row[0, EVENT], heap_t[0]
+        f = event >> 1
+        if slot[f, PHASE] == WAITING:
+            unschedule(heap_t, heap_row, state, event)
+            _enter(route_start, route_link, flow, slot, entry, chain, state, f, due)
+        elif flow[f, FINISH] > horizon:
+            _look_again(heap_t, heap_row, flow, slot, state, f)
+        else:
+            unschedule(heap_t, heap_row, state, event)
+            slot[state[DONE], DONE_TAG], flow[state[DONE], DONE_S] = slot[f, TAG], flow[f, FINISH]
+            slot[state[DONE], DONE_LIMIT] = slot[f, LIMIT]
+            state[DONE] += 1
+            _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f)
+    return state[DONE]
+
+
+@kept
+def taken(e):
+    """The flows that have ended are known to the caller."""
+    e.state[DONE] = 0
+
+
+@kept
+def set_capacity(e, t, link, capacity):
+    """The link carries `capacity` bytes/s from time t on; 0 stops its flows. `t` is no later than `next_time`."""
+    advance(e, t)
+    less = capacity < e.link[link, CAPACITY]
+    e.link[link, CAPACITY] = capacity
+    mark_limited(e.chain, e.slot, e.state, link)
+    if less:
+        at = e.chain[link, FIRST]
+        while at >= 0:
+            mark_flow(e.slot, e.state, at >> e.state[SHIFT])
+            at = e.entry[at, ENTRY_NEXT]

@@ -1,0 +1,388 @@
+"""Weighted max-min shares, repaired where an event broke them.
+
+Shares are max-min if every flow is at its own bound or crosses a saturated link on which no flow has a higher level
+(rate x penalty): its certificate. An event settles again the flows that it touches, by water-filling: the level rises,
+a link that becomes saturated gives its open flows their rates. The other flows are held at theirs, and one joins when
+the water is at a level that breaks its certificate: a link becomes saturated below the flow's level, or is not yet
+saturated at it. What the water has passed stays right, so one rise settles all, and nobody else is looked at. All flows
+that one link limits have one level, so most certificates are looked at by link, not by flow.
+"""
+
+# numba infers the types of these functions
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import numpy as np
+
+from simnet.network.flows.events import schedule
+from simnet.network.flows.kept import inlined, kept
+from simnet.network.flows.state import (
+    CAPACITY,
+    CHANGES,
+    COUNT,
+    ENTRY_NEXT,
+    FINISH,
+    FIRST,
+    FLOWING,
+    FROZEN,
+    HELD,
+    IN_QUEUE,
+    LARGEST,
+    LEFT,
+    LEFT_NOW,
+    LEVEL,
+    LIMIT,
+    LIMITED,
+    LIMITED_COUNT,
+    LINK_LEVEL,
+    LINK_MARK,
+    LOAD,
+    MARK,
+    MOST,
+    NEW_LIMIT,
+    NEW_RATE,
+    NEXT,
+    NONE,
+    OPEN,
+    OPEN_NEXT,
+    OWN,
+    PER_LEVEL,
+    PHASE,
+    PREVIOUS,
+    QUEUED,
+    RATE,
+    ROUTE,
+    SATURATED,
+    SEED,
+    SEEDS,
+    SERIAL,
+    SETTLED,
+    SHIFT,
+    SINCE,
+    SOLVES,
+    STAMP,
+    TOP,
+    TOUCHED,
+    WEIGHT,
+    WORK,
+)  # fmt: skip
+
+TIGHT = 1e-13  # a link with less of its capacity left is saturated
+SAME = 1e-13  # levels that differ by less are one level
+
+
+@kept
+def mark_flow(slot, state, f):
+    """Flow f is to be settled again."""
+    if slot[f, MARK] != state[STAMP]:
+        slot[f, MARK] = state[STAMP]
+        slot[state[SEEDS], SEED] = f
+        state[SEEDS] += 1
+
+
+@kept
+def mark_limited(chain, slot, state, link):
+    """So are the flows that `link` limits."""
+    f = chain[link, LIMITED]
+    while f >= 0:
+        mark_flow(slot, state, f)
+        f = slot[f, NEXT]
+
+
+@kept
+def unlimit(chain, slot, f):
+    """Take flow f from the flows that its link limits."""
+    link = slot[f, LIMIT]
+    if link >= 0:
+        after, before = slot[f, NEXT], slot[f, PREVIOUS]
+        if before >= 0:
+            slot[before, NEXT] = after
+        else:
+            chain[link, LIMITED] = after
+        if after >= 0:
+            slot[after, PREVIOUS] = before
+        chain[link, LIMITED_COUNT] -= 1
+    slot[f, LIMIT] = NONE
+
+
+@kept
+def _count(route_start, route_share, flow, slot, links, chain, entry, link, shift):
+    """The load of a link and the highest level of flows limited elsewhere, counted from its flows."""
+    load, top = 0.0, 0.0
+    at = chain[link, FIRST]
+    while at >= 0:
+        f = at >> shift
+        load += route_share[route_start[slot[f, ROUTE]] + (at & ((1 << shift) - 1))] * flow[f, RATE]
+        if slot[f, LIMIT] != link and flow[f, LEVEL] > top:
+            top = flow[f, LEVEL]
+        at = entry[at, ENTRY_NEXT]
+    links[link, LOAD] = load
+    links[link, TOP] = top
+    chain[link, CHANGES] = 0
+
+
+@inlined
+def _put(queue_t, queue_i, size, t, k):
+    i = size
+    while i > 0:
+        up = (i - 1) >> 1
+        if queue_t[up] <= t:
+            break
+        queue_t[i], queue_i[i] = queue_t[up], queue_i[up]
+        i = up
+    queue_t[i], queue_i[i] = t, k
+    return size + 1
+
+
+@inlined
+def _drop(queue_t, queue_i, size):
+    size -= 1
+    t, k = queue_t[size], queue_i[size]
+    i = 0
+    while True:
+        down = 2 * i + 1
+        if down >= size:
+            break
+        if down + 1 < size and queue_t[down + 1] < queue_t[down]:
+            down += 1
+        if queue_t[down] >= t:
+            break
+        queue_t[i], queue_i[i] = queue_t[down], queue_i[down]
+        i = down
+    queue_t[i], queue_i[i] = t, k
+    return size
+
+
+# Arrays are handed to the inner functions one by one: each look into a tuple would count its array in and out.
+
+
+@inlined
+def _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift):
+    """The level at which the open flows of a touched link would take all that is left."""
+    if links[link, PER_LEVEL] < 1e-3 * links[link, LARGEST]:  # much was taken away and rounding may be left: count
+        per = 0.0
+        at = chain[link, SETTLED]
+        while at >= 0:
+            f = at >> shift
+            if slot[f, FROZEN] == 0:
+                per += route_share[route_start[slot[f, ROUTE]] + (at & ((1 << shift) - 1))] / flow[f, WEIGHT]
+            at = entry[at, OPEN_NEXT]
+        links[link, PER_LEVEL] = links[link, LARGEST] = per
+    return max(links[link, LEFT_NOW], 0.0) / links[link, PER_LEVEL]
+
+
+@inlined
+def _freeze(route_start, route_link, route_share, flow, slot, links, chain, f, rate, limit):
+    """Flow f gets its rate; its links keep the rest."""
+    slot[f, FROZEN], flow[f, NEW_RATE], slot[f, NEW_LIMIT] = 1, rate, limit
+    r = slot[f, ROUTE]
+    per = 1.0 / flow[f, WEIGHT]
+    for z in range(route_start[r], route_start[r + 1]):
+        link = route_link[z]
+        links[link, LEFT_NOW] -= route_share[z] * rate
+        links[link, PER_LEVEL] -= route_share[z] * per
+        chain[link, OPEN] -= 1
+
+
+@kept
+def _join(
+    route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state, first, size,
+    touched_count,
+):  # fmt: skip
+    """Flows seed[first:] are held no longer: they are open, and their links have what they took."""
+    shift, stamp, flows = state[SHIFT], state[STAMP], state[SEEDS]
+    for i in range(first, flows):
+        f = slot[i, SEED]
+        r = slot[f, ROUTE]
+        rate, per, limit = flow[f, RATE], 1.0 / flow[f, WEIGHT], slot[f, LIMIT]
+        at = f << shift
+        slot[f, FROZEN] = 0
+        for z in range(route_start[r], route_start[r + 1]):
+            link = route_link[z]
+            if chain[link, LINK_MARK] != stamp:
+                chain[link, LINK_MARK] = stamp
+                if chain[link, CHANGES] > chain[link, COUNT] + 32:  # rounding must not pile up
+                    _count(route_start, route_share, flow, slot, links, chain, entry, link, shift)
+                chain[touched_count, TOUCHED] = link
+                touched_count += 1
+                links[link, LEFT_NOW] = links[link, CAPACITY] - links[link, LOAD]
+                links[link, PER_LEVEL] = links[link, LARGEST] = 0.0
+                links[link, SATURATED] = -1.0
+                chain[link, SETTLED], chain[link, OPEN] = -1, 0
+                chain[link, HELD] = chain[link, LIMITED_COUNT]
+                if chain[link, HELD] > 0:  # are they still limited, when the water is at their level?
+                    size = _put(queue_t, queue_i, size, links[link, LINK_LEVEL], -1 - link)
+            links[link, LEFT_NOW] += route_share[z] * rate
+            links[link, PER_LEVEL] += route_share[z] * per
+            chain[link, IN_QUEUE] = 0
+            chain[link, OPEN] += 1
+            entry[at, OPEN_NEXT] = chain[link, SETTLED]
+            chain[link, SETTLED] = at
+            if link == limit:
+                chain[link, HELD] -= 1
+            at += 1
+        if route_start[r] == route_start[r + 1]:  # no shared link
+            slot[f, FROZEN], flow[f, NEW_RATE], slot[f, NEW_LIMIT] = 1, flow[f, MOST], OWN
+    for i in range(first, flows):  # the levels at which their links would be saturated now
+        r = slot[slot[i, SEED], ROUTE]
+        for z in range(route_start[r], route_start[r + 1]):
+            link = route_link[z]
+            if chain[link, IN_QUEUE] == 0:
+                links[link, LARGEST] = max(links[link, LARGEST], links[link, PER_LEVEL])
+                level = _saturates_at(
+                    route_start, route_share, flow, slot, links, chain, entry, link, shift
+                )  # fmt: skip
+                chain[link, IN_QUEUE] = 1
+                size = _put(queue_t, queue_i, size, level, link)
+    return size, touched_count
+
+
+@kept
+def _mark_higher(flow, slot, links, chain, entry, state, link, level):
+    """Mark the held flows of a link that is saturated at `level` and whose own level is higher."""
+    if chain[link, HELD] > 0 and links[link, LINK_LEVEL] > level * (1 + SAME):
+        mark_limited(chain, slot, state, link)
+    if links[link, TOP] > level * (1 + SAME):
+        top = 0.0
+        at = chain[link, FIRST]
+        while at >= 0:
+            f = at >> state[SHIFT]
+            if slot[f, LIMIT] != link:
+                own = flow[f, LEVEL]
+                if own > level * (1 + SAME):
+                    mark_flow(slot, state, f)
+                top = max(top, own)
+            at = entry[at, ENTRY_NEXT]
+        links[link, TOP] = top
+
+
+@kept
+def _fill(e):
+    """Water-filling over the marked flows and those that join; gives how many links took part."""
+    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
+    links, chain, entry, queue_t, queue_i, state = e.link, e.chain, e.entry, e.queue_t, e.queue_i, e.state
+    shift = state[SHIFT]
+    size = touched_count = known = 0
+    while True:
+        if state[SEEDS] > known:
+            size, touched_count = _join(
+                route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state, known,
+                size, touched_count,
+            )  # fmt: skip
+            known = state[SEEDS]
+        if size == 0:
+            return touched_count
+        level, link = queue_t[0], queue_i[0]
+        size = _drop(queue_t, queue_i, size)
+        if link < 0:
+            link = -1 - link
+            left = links[link, LEFT_NOW]
+            if chain[link, OPEN] > 0:
+                left -= level * links[link, PER_LEVEL]
+            if chain[link, HELD] > 0 and left > TIGHT * links[link, CAPACITY]:
+                mark_limited(chain, slot, state, link)
+            continue
+        if chain[link, OPEN] == 0:
+            continue
+        now = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
+        if now > level * (1 + SAME):
+            size = _put(queue_t, queue_i, size, now, link)
+            continue
+        bounded = False
+        at = chain[link, SETTLED]
+        while at >= 0:
+            f = at >> shift
+            if slot[f, FROZEN] == 0 and flow[f, MOST] * flow[f, WEIGHT] < level:
+                _freeze(
+                    route_start, route_link, route_share, flow, slot, links, chain, f,
+                    flow[f, MOST], OWN,
+                )  # fmt: skip
+                bounded = True
+            at = entry[at, OPEN_NEXT]
+        _mark_higher(flow, slot, links, chain, entry, state, link, level)
+        if state[SEEDS] > known:
+            continue
+        if bounded:
+            if chain[link, OPEN] > 0:
+                now = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
+                size = _put(queue_t, queue_i, size, max(now, level), link)
+            continue
+        links[link, SATURATED] = level
+        at = chain[link, SETTLED]
+        while at >= 0:
+            f = at >> shift
+            if slot[f, FROZEN] == 0:
+                _freeze(
+                    route_start, route_link, route_share, flow, slot, links, chain, f,
+                    min(level / flow[f, WEIGHT], flow[f, MOST]), link,
+                )  # fmt: skip
+            at = entry[at, OPEN_NEXT]
+
+
+@kept
+def _commit(e, touched_count, t):
+    """The new rates become the flows' own, and the times at which they end follow."""
+    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
+    links, chain, state, heap_t, heap_row = e.link, e.chain, e.state, e.heap_t, e.heap_row
+    for i in range(state[SEEDS]):
+        f = slot[i, SEED]
+        rate, weight, r = flow[f, NEW_RATE], flow[f, WEIGHT], slot[f, ROUTE]
+        limit, level, was = slot[f, NEW_LIMIT], rate * weight, flow[f, RATE]
+        if slot[f, LIMIT] != limit:
+            unlimit(chain, slot, f)
+            slot[f, LIMIT] = limit
+            if limit >= 0:
+                first = chain[limit, LIMITED]
+                slot[f, NEXT], slot[f, PREVIOUS] = first, -1
+                if first >= 0:
+                    slot[first, PREVIOUS] = f
+                chain[limit, LIMITED] = f
+                chain[limit, LIMITED_COUNT] += 1
+        changed = abs(rate - was) > 1e-14 * rate
+        if not changed:
+            rate = was
+        flow[f, LEVEL] = level
+        for z in range(route_start[r], route_start[r + 1]):
+            link = route_link[z]
+            links[link, LOAD] += route_share[z] * (rate - was)
+            if link != limit and level > links[link, TOP]:
+                links[link, TOP] = level
+        if not changed and flow[f, QUEUED] < np.inf:
+            continue
+        left = max(flow[f, LEFT] - was * (t - flow[f, SINCE]), 0.0)
+        flow[f, LEFT], flow[f, SINCE], flow[f, RATE] = left, t, rate
+        finish = t
+        if left > 0.0:
+            finish = t + left / rate if rate > 0.0 else np.inf
+        flow[f, FINISH] = finish
+        if finish < flow[f, QUEUED]:
+            flow[f, QUEUED] = finish
+            schedule(heap_t, heap_row, state, finish, slot[f, SERIAL], 2 * f)
+    for k in range(touched_count):
+        link = chain[k, TOUCHED]
+        chain[link, CHANGES] += 1
+        if links[link, SATURATED] >= 0.0 and chain[link, HELD] == 0:
+            links[link, LINK_LEVEL] = links[link, SATURATED]
+
+
+@kept
+def settle(e, t):
+    """Settle the marked flows and all that follow from them, at time t."""
+    slot, state = e.slot, e.state
+    flows = 0
+    for i in range(state[SEEDS]):
+        f = slot[i, SEED]
+        if slot[f, PHASE] == FLOWING:
+            slot[flows, SEED] = f
+            flows += 1
+        else:
+            slot[f, MARK] = 0
+    state[SEEDS] = flows
+    if flows > 0:
+        touched_count = _fill(e)
+        _commit(e, touched_count, t)
+        state[SOLVES] += 1
+        state[WORK] += state[SEEDS]
+    state[SEEDS] = 0
+    state[STAMP] += 1

@@ -1,0 +1,113 @@
+"""The arrays in which a flow engine lives: all of its state, so that compiled code can own the loop.
+
+Few arrays with many columns: compiled code counts every array that it hands on, and what is used together lies
+together.
+
+Legend: F slots of flows, S room for the links of a route (a power of two), L links, R routes, Z links of all routes
+together. The j-th link of flow f (0 <= j < S) has the *entry* f S + j.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# columns of `route`: penalty, rate bound (bytes/s), seconds before bytes flow, share of the rate that is payload
+PENALTY, BOUND, WAIT_S, FACTOR = range(4)
+ROUTE_COLUMNS = 4
+# columns of `flow`: left = bytes (over the factor) to go at `since` until its next stop, after = those behind that
+# stop; queued = the time under which the heap holds the stop (no later than the true one, `finish`), or infinity;
+# new_rate = while settling; done_s (a list, not by flow) = when those of done_tag ended
+RATE, LEVEL, MOST, WEIGHT, LEFT, SINCE, FINISH, QUEUED, AFTER, NEW_RATE, DONE_S = range(11)
+FLOW_COLUMNS = 11
+# columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); next and
+# previous flow with the same limit; mark = stamp of its last settling; new limit, and whether it has its new rate;
+# and lists (not by flow): free slots, flows to be settled, tags and limits of flows that ended and were not taken yet
+ROUTE, TAG, SERIAL, LIMIT, NEXT, PREVIOUS, PHASE, MARK, NEW_LIMIT, FROZEN, FREE_SLOT, SEED, DONE_TAG, DONE_LIMIT = (
+    range(14)
+)
+SLOT_COLUMNS = 14
+OWN, NONE = -1, -2
+FREE, WAITING, FLOWING = 0, 1, 2  # phases
+# columns of `entry`: next and previous entry through the same link, or -1; the next that is being settled
+ENTRY_NEXT, ENTRY_PREVIOUS, OPEN_NEXT = range(3)
+# columns of `link`: level = that of the flows limited here; top = no flow limited elsewhere has a higher one. While
+# settling: capacity that held and frozen flows leave; what one unit of level of the open flows takes, and the most that
+# it took; the level at which the link became saturated, or -1
+CAPACITY, LOAD, LINK_LEVEL, TOP, LEFT_NOW, PER_LEVEL, LARGEST, SATURATED = range(8)
+# columns of `chain`: first entry through the link; first flow limited here, and how many; flows; changes of the load
+# since it was last counted. While settling: stamp; first entry being settled; open flows; held flows that the link
+# limits; whether the queue has it by its present level; and a list (not by link) of the links touched
+FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LINK_MARK, SETTLED, OPEN, HELD, IN_QUEUE, TOUCHED = range(11)
+# what `state` counts; SHIFT: S = 2 ** SHIFT
+HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT = range(10)
+
+
+class Engine(NamedTuple):
+    """Routes, links, flows and events."""
+
+    route_start: Any  # int64 (R + 1,)
+    route_link: Any  # int64 (Z,)
+    route_share: Any  # float64 (Z,): what a byte/s of the flow takes of the link
+    route: Any  # float64 (R, ROUTE_COLUMNS)
+    link: Any  # float64 (L, 8)
+    chain: Any  # int64 (L, 11)
+    flow: Any  # float64 (F, FLOW_COLUMNS)
+    slot: Any  # int64 (F, SLOT_COLUMNS)
+    entry: Any  # int64 (F S, 3)
+    heap_t: Any  # float64 (2 F,): events by time, then by
+    heap_row: Any  # int64 (2 F, 3): order; which event; and (by event) its place in the heap, or -1
+    queue_t: Any  # float64 (F S + L,): touched links by the level at which something happens there
+    queue_i: Any  # int64 (F S + L,)
+    state: Any  # int64 (16,)
+    clock: Any  # float64 (1,)
+
+
+def make_engine(
+    capacity: np.ndarray, route_start: np.ndarray, route_link: np.ndarray, route_share: np.ndarray,
+    route: np.ndarray, flows: int,
+) -> Engine:  # fmt: skip
+    """An engine at time 0 without flows, with room for `flows` at a time."""
+    links = len(capacity)
+    shift = (int(np.diff(route_start).max(initial=1)) - 1).bit_length()
+    link = np.zeros((links, 8))
+    link[:, CAPACITY] = capacity
+    chain = np.zeros((links, 11), np.int64)
+    chain[:, (FIRST, LIMITED)] = -1
+    state = np.zeros(16, np.int64)
+    state[STAMP], state[FREE_COUNT], state[SHIFT] = 1, flows, shift
+    return Engine(
+        route_start=route_start, route_link=route_link, route_share=route_share, route=route, link=link, chain=chain,
+        state=state, clock=np.zeros(1), **_rooms(flows, 1 << shift, links),
+    )  # fmt: skip
+
+
+def _rooms(flows: int, room: int, links: int) -> dict[str, np.ndarray]:
+    """The arrays whose size is the room for flows."""
+    queue = flows * room + links
+    rooms = {
+        "flow": np.zeros((flows, FLOW_COLUMNS)), "slot": np.zeros((flows, SLOT_COLUMNS), np.int64),
+        "entry": np.full((flows * room, 3), -1), "heap_t": np.zeros(2 * flows),
+        "heap_row": np.full((2 * flows, 3), -1), "queue_t": np.zeros(queue), "queue_i": np.zeros(queue, np.int64),
+    }  # fmt: skip
+    rooms["slot"][:, FREE_SLOT] = np.arange(flows - 1, -1, -1)
+    return rooms
+
+
+def with_room(engine: Engine, flows: int) -> Engine:
+    """The same engine with room for `flows` at a time, no fewer than before."""
+    before = len(engine.flow)
+    if flows <= before:
+        return engine
+    rooms = _rooms(flows, 1 << int(engine.state[SHIFT]), len(engine.link))
+    more = flows - before
+    first_free = rooms["slot"][:more, FREE_SLOT].copy()
+    for name, room in rooms.items():
+        old = getattr(engine, name)
+        room[: len(old)] = old
+    free = int(engine.state[FREE_COUNT])
+    rooms["slot"][:more, FREE_SLOT] = first_free
+    rooms["slot"][more : more + free, FREE_SLOT] = engine.slot[:free, FREE_SLOT]
+    engine.state[FREE_COUNT] += more
+    return engine._replace(**rooms)
