@@ -100,6 +100,7 @@ class Record:
         try:
             connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
             try:
+                connection.execute("BEGIN")  # one state of the file, though a run may be writing to it
                 damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if damage != "ok":
                     raise DataError(f"{path} is corrupt: {damage}; {CURE}")
