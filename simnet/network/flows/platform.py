@@ -24,7 +24,7 @@ from simnet.explain import explain
 from simnet.fields import Bandwidth, Bytes, Host, Loss, Probability, Seconds, Section, refuse
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
-from simnet.network.routes import shortest_path_tree
+from simnet.network.routes import PathTree, neighbours
 
 
 class HostPorts(Section):
@@ -186,15 +186,15 @@ class _Builder:
         """Given routes, else the shortest; with the ports at both ends."""
         given = self._given(links)
         ends = np.array(self.ends, np.int64).reshape(-1, 2)
-        latency = links.latency_s[: len(ends)]
-        trees: dict[int, dict[int, list[int]]] = {}
+        out = neighbours(ends[:, 0], ends[:, 1], links.latency_s[: len(ends)], len(self.nodes))
+        trees: dict[int, PathTree] = {}
         routes = {}
         for a, b in pairs:
             way: list[int] | None = given.get((a, b))
             if way is None:
                 if a not in trees:
-                    trees[a] = shortest_path_tree(a, ends[:, 0], ends[:, 1], latency, len(self.nodes))
-                way = trees[a].get(b)
+                    trees[a] = PathTree(a, out)
+                way = trees[a].to(b)
             if way is not None:
                 up, down = [self.up[a]] if a in self.up else [], [self.down[b]] if b in self.down else []
                 routes[a, b] = (*up, *way, *down)
