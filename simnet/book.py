@@ -22,6 +22,7 @@ from simnet.mixing import Mixing
 from simnet.network.fate import Fates
 from simnet.network.network import EdgeSet, Network
 from simnet.node import Sample
+from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.topology import Topology
@@ -52,12 +53,15 @@ class Book:
     pin_all: bool = False  # a stop by time: any report may turn out to be a node's last
     find_topology: Callable[[Any], Topology] | None = None
     grain: float = mixings.GRAIN_FLOAT32
+    presence: Presence = field(default_factory=lambda: Presence(0))
 
     exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)
     averages: dict[tuple[str, int], Average] = field(default_factory=dict)
     channels: dict[Any, Channel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.presence.n:
+            self.presence = Presence(self.n)
         self.fates = Fates(self.network, self.seed)
         self.zo_n = np.asarray(self.profiles.oracle_N) == "zo"
         self.rank_n = np.full(self.n, -1)  # the problem's number of each host; -1: it holds no data
@@ -299,6 +303,15 @@ class Book:
             for w, wave in enumerate(waves)
         ]
         return RelayedAverage(*facts, waves, fates)
+
+    def is_through(self, x: Exchange, e: int, t: float) -> bool:
+        """Whether the message on edge e of an exchange, at its receiver at t, gets through, however late: but for
+        `retry`, one that finds its receiver away is lost.
+        """
+        if self.network.policy == "retry":
+            return True
+        lost = x.fate is not None and not x.fate.delivered_E[e]
+        return not lost and not self.presence.away(int(x.edges.target[e]), t)
 
     def close(self, x: Exchange | Average) -> None:
         """The last member has left: nobody will look for it again."""

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from simnet.errors import UnitError
@@ -24,10 +32,10 @@ def refuse(message: str, kind: Literal["value", "unit"] = "value", at: str = "")
     return PydanticCustomError(f"simnet_{kind}", "{words}", {"words": message, "at": at})
 
 
-def _reader(dimension: Dimension, fits: Callable[[float], bool], rule: str) -> BeforeValidator:
+def _reader(dimension: Dimension, fits: Callable[[float], bool], rule: str, never: bool = False) -> BeforeValidator:
     def read(value: Any) -> float:
         try:
-            number = quantity(value, dimension)
+            number = float("inf") if never and value == "never" else quantity(value, dimension)
         except UnitError as error:
             raise refuse(str(error), "unit") from None
         if not fits(number):
@@ -52,6 +60,12 @@ Seconds = Annotated[
     _json("20 ms"),
 ]
 PositiveSeconds = Annotated[float, _reader("s", lambda v: v > 0, "must be above 0 s, such as '60 s'"), _json("60 s")]
+Moment = Annotated[
+    float,
+    _reader("s", lambda v: v >= 0, "must be at least 0 s, such as '30 s', or `never`", never=True),
+    PlainSerializer(lambda v: "never" if v == float("inf") else v),
+    _json("30 s"),
+]
 Bytes = Annotated[float, _reader("bytes", lambda v: v > 0, "must be above 0 bytes, such as '1 GB'"), _json("1 GB")]
 Speed = Annotated[
     float,

@@ -22,11 +22,13 @@ from simnet.memory import free_memory
 from simnet.network.network import LinkSpec, Network
 from simnet.network.places import centre, host_number
 from simnet.preflight import check, first_mixing
+from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.scenario import Scenario
 from simnet.topology import StaticTopology, Topology
 from simnet.units import human
+from simnet.whereabouts import whereabouts
 
 WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 GRAPH_BYTES = 700  # for each node of a ring, by its networkx graph and the table of its links
@@ -47,6 +49,7 @@ class Plan:
     members: dict[str, np.ndarray]
     data_hosts: np.ndarray
     grain: float
+    presence: Presence
 
     def book(self) -> Book:
         """A fresh book: nothing has travelled yet."""
@@ -66,6 +69,7 @@ class Plan:
             pin_all=scenario.stop.sim_time is not None or scenario.stop.bytes is not None,
             find_topology=lambda over: find_topology(scenario, over, self.network.n),
             grain=self.grain,
+            presence=self.presence,
         )  # fmt: skip
 
     @property
@@ -110,7 +114,10 @@ def prepare(scenario: Scenario) -> Plan:
         members = assign_roles(scenario, algorithm, network)
         data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
         problem = make_problem(scenario, data_hosts, profiles)
-        plan = Plan(scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain)
+        presence = whereabouts(scenario.nodes, network, scenario.seed)
+        plan = Plan(
+            scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence
+        )
         check(plan)
     return plan
 

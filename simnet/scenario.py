@@ -166,4 +166,9 @@ def schema() -> dict[str, Any]:
     jitter = {"anyOf": [number, {"$ref": "#/$defs/Jitter"}]}
     for owner in ("Nodes", "NodeGroup"):
         made["$defs"][owner]["properties"]["jitter"] = jitter
+    for name, entry in (("absence", "Absence"), ("slow", "Slow")):  # one entry may stand without its list
+        listed = made["$defs"]["Nodes"]["properties"][name]
+        one = {"$ref": f"#/$defs/{entry}"}
+        kept = {key: listed.pop(key) for key in ("type", "items")}
+        made["$defs"]["Nodes"]["properties"][name] = {"anyOf": [one, kept], **listed}
     return made | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "simnet scenario"}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simnet.accelerators import Accelerated
+from simnet.away import Absence, Slow, listed
 from simnet.fields import (
     Bandwidth,
     Bytes,
@@ -188,6 +189,10 @@ class Nodes(Accelerated):
     """How ZO hosts estimate gradients."""
     groups: list[NodeGroup] = []
     """Other values for some hosts; later groups override earlier ones."""
+    absence: Annotated[list[Absence], BeforeValidator(listed)] = []
+    """Who is away when: meanwhile a host computes nothing, begins nothing and takes nothing in."""
+    slow: Annotated[list[Slow], BeforeValidator(listed)] = []
+    """Who computes more slowly when."""
 
 
 # ---- work ----------------------------------------------------------------------------------------------------------

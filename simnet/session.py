@@ -192,7 +192,7 @@ class NoValues:
     def _ignore(self, *_: Any) -> None:
         """Values are nobody's concern here."""
 
-    started = finished = late = averaged = closed = received = reported = forget = _ignore
+    started = finished = late = averaged = closed = received = reported = forget = left = _ignore
 
 
 _NEEDS_NUMBERS = (

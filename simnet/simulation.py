@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from simnet.book import Book
+from simnet.ending import finish
 from simnet.errors import Diverged, Outcome, ProgramError, RunError
 from simnet.prepare import Plan
 from simnet.record import Record, RecordWriter, first_reached
@@ -47,12 +48,14 @@ class Simulation:
         self.outcome, self.text = Outcome.FINISHED, ""
         self.last_row: dict[str, Any] = {}
         self.final: dict[str, np.ndarray] = {}
-        self._rows: dict[str, list[float]] = {}
+        self.columns: dict[str, list[float]] = {}
         self._made: dict[int, dict[int, np.ndarray]] = {}  # report -> recording -> times of its members
+        self.row = -1
+        self._left: set[int] = set()  # recordings all of whose members have left for good
         self._partial: list[tuple[Recording, int, np.ndarray]] = []
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
         self._told = 0.0
-        self._collected = self._began
+        self._collected = self.began
         self._interrupted = False
 
     def _recordings(self) -> list[Recording]:
@@ -92,7 +95,7 @@ class Simulation:
         finally:
             if collecting:
                 gc.enable()
-        return self._finish()
+        return finish(self)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -126,22 +129,42 @@ class Simulation:
     # ---- reports ---------------------------------------------------------------------------------------------------
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
-        """All members of a recording have made report `index`; True to stop the run there."""
+        """All members of a recording that ever do have made report `index`, at `times` (infinite: left for good); True
+        to stop the run at `row`.
+        """
         self._breathe()
-        if (times > self.account.until).any():
+        late = times > self.account.until
+        if (late & ~(self.account.gone_n[recording.members] & (times == np.inf))).any():
             self._partial.append((recording, index, times))
             return False
-        made = self._made.setdefault(index, {})
-        made[recording.index_] = times
-        if len(made) < len(self.reporting):
-            return False
-        del self._made[index]
-        latest = max(float(t.max()) for t in made.values())
+        self._made.setdefault(index, {})[recording.index_] = times
+        return self._complete()
+
+    def left(self, recording: Recording) -> bool:
+        """All members of a recording have left for good; True to stop the run at `row`."""
+        self._left.add(recording.index_)
+        return self._complete()
+
+    def _complete(self) -> bool:
+        """Tell of every report that all have made who ever will."""
+        for index in sorted(self._made):
+            made = self._made[index]
+            if any(r.index_ not in made and r.index_ not in self._left for r in self.reporting):
+                return False
+            del self._made[index]
+            self.row = index
+            if self._told_all(index, made):
+                return True
+        return False
+
+    def _told_all(self, index: int, made: dict[int, np.ndarray]) -> bool:
+        """Everybody that ever does has made report `index`: a row of the record. True to stop there."""
+        latest = max(float(t[t < np.inf].max()) for t in made.values())
         stop = self._stops(index)
         if self.book.evaluated(index) or stop:
-            self._row(index, latest, self._bytes(index), self._states(index))
+            self._row(index, latest, self._bytes(index), self._states(index, made), self._hosts(made))
             stop = stop or self._meets_targets()
-        for r in self.reporting:
+        for r in (r for r in self.reporting if r.index_ in made):
             if not self.book.pin_all or self.account.until == np.inf:
                 r.reports[index].values = {}
             elif index:
@@ -165,7 +188,7 @@ class Simulation:
         scenario = self.plan.scenario
         if not (scenario.stop.at_target and scenario.target):
             return False
-        columns = {name: np.array(column) for name, column in self._rows.items()}
+        columns = {name: np.array(column) for name, column in self.columns.items()}
         known = all(metric in columns for metric in scenario.target)
         if known and all(first_reached(columns, metric, v) for metric, v in scenario.target.items()):
             self.outcome = Outcome.TARGET_REACHED
@@ -178,27 +201,40 @@ class Simulation:
                 for m in range(len(r.members)):
                     self.values.forget(r, m, index + 1)
 
-    def _states(self, index: int) -> dict[str, Any]:
-        """What was reported: name -> tensor of all reporting members (or a tuple of such)."""
+    def _hosts(self, made: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The hosts that have made a report, ascending; `made`: recording -> times, infinite for who has not."""
+        return np.sort(np.concatenate([r.members[made[r.index_] < np.inf] for r in self.reporting if r.index_ in made]))
+
+    def _states(self, index: int, made: Mapping[int, np.ndarray]) -> dict[str, Any]:
+        """What was reported: name -> tensor of all members that reported (or a tuple of such)."""
         if self.estimating:
             return {}
         if self.kind == "items":
-            return self._stack({(r.index_, m): index for r in self.reporting for m in range(len(r.members))})
+            return self._stack(
+                {(i, m): index for i, times in made.items() for m in np.flatnonzero(times < np.inf).tolist()}
+            )
         recording = self.reporting[0]
         report = recording.reports[index]
         self.values.catch_up(recording, report.mark)
-        return {
+        states = {
             name: tuple(self.values.value(recording, v.id) for v in given)
             if isinstance(given, tuple | list)
             else self.values.value(recording, given.id)
             for name, given in report.values.items()
         }
+        there = made[recording.index_] < np.inf
+        return states if there.all() else _chosen(states, np.flatnonzero(there))
 
     def _stack(self, which: Mapping[tuple[int, int], int]) -> dict[str, Any]:
         """States of the reporting hosts, ascending, each from its own report."""
         import torch
 
-        hosts = sorted((int(r.members[m]), i, m) for i, r in enumerate(self.reporting) for m in range(len(r.members)))
+        hosts = sorted(
+            (int(r.members[m]), i, m)
+            for i, r in enumerate(self.reporting)
+            for m in range(len(r.members))
+            if (r.index_, m) in which
+        )
         members = [(self.reporting[i], m) for _, i, m in hosts]
         found = [self.values.report_of(r, m, which[r.index_, m]) for r, m in members]
         names = found[0] if found else {}
@@ -209,7 +245,7 @@ class Simulation:
             for name in names
         }
 
-    def _row(self, index: int, sim_time_s: float, wire_bytes: int, states: dict[str, Any]) -> None:
+    def _row(self, index: int, sim_time_s: float, wire_bytes: int, states: dict[str, Any], hosts: np.ndarray) -> None:
         """Evaluate, and write a row of the record."""
         row: dict[str, Any] = {
             "round": index + 1,
@@ -217,22 +253,23 @@ class Simulation:
             "wire_bytes": wire_bytes,
             "messages": int(sum(self.account.ledger.round_messages[: index + 1])),
         }
+        if self.account.departures:
+            row["nodes"] = len(hosts)
         if "x" in states:
-            row |= self._evaluate(states)
+            row |= self._evaluate(states, hosts)
             self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
-        row["host_time_s"] = time.perf_counter() - self._began
+        row["host_time_s"] = time.perf_counter() - self.began
         self.writer.rounds([row])
         self.last_row = row
         for name, value in row.items():
-            self._rows.setdefault(name, []).append(value)
+            self.columns.setdefault(name, []).append(value)
         if "objective" in row and not np.isfinite(row["objective"]):
             raise Diverged(f"the objective is {row['objective']} after round {index + 1}; "
                            f"{Outcome.DIVERGED.advice}")  # fmt: skip
 
-    def _evaluate(self, states: dict[str, Any]) -> dict[str, float]:
+    def _evaluate(self, states: dict[str, Any], hosts: np.ndarray) -> dict[str, float]:
         from simnet.metrics import evaluate
 
-        hosts = np.sort(np.concatenate([r.members for r in self.reporting]))
         ranks = self.book.rank_n[hosts]
         nodes = ranks.tolist() if (ranks >= 0).all() else []  # a server's x belongs to no node's own objective
         trackers = None
@@ -268,91 +305,38 @@ class Simulation:
         if finished:
             return
         self.outcome = Outcome.TIME_LIMIT
-        fewest = int(min(self.account.reports_n[h] for r in self.reporting for h in r.members))
+        there = {r.index_: ~self.account.gone_n[r.members] for r in self.reporting}
+        if not any(each.any() for each in there.values()):
+            return
+        fewest = int(min(self.account.reports_n[r.members[there[r.index_]]].min() for r in self.reporting
+                         if there[r.index_].any()))  # fmt: skip
         if fewest == 0:
             self.text = f"{Outcome.TIME_LIMIT.value}: no node of the slowest had finished its first round"
-        states = self._cut_states(made, until) if fewest else {}
         if fewest:
-            self._row(fewest - 1, until, self.account.ledger.wire_bytes, states)
+            states = self._cut_states(made, until, there, fewest - 1)
+            hosts = self._hosts({i: np.where(each, 0.0, np.inf) for i, each in there.items()})
+            self._row(fewest - 1, until, self.account.ledger.wire_bytes, states, hosts)
 
-    def _cut_states(self, made: list[tuple[Recording, int, np.ndarray]], until: float) -> dict[str, Any]:
-        """Each node's state as of its own last report before the cut."""
+    def _cut_states(
+        self, made: list[tuple[Recording, int, np.ndarray]], until: float, there: dict[int, np.ndarray], whole: int
+    ) -> dict[str, Any]:
+        """Each remaining node's state as of its own last report before the cut; all have made report `whole`."""
         if self.estimating:
             return {}
         if self.kind == "items":
             last = {(r.index_, m): int(self.account.reports_n[h]) - 1 for r in self.reporting
-                    for m, h in enumerate(r.members)}  # fmt: skip
+                    for m, h in enumerate(r.members) if there[r.index_][m]}  # fmt: skip
             return self._stack(last)
         recording = self.reporting[0]
-        reports = self.account.reports_n[recording.members]
-        whole = int(reports.min()) - 1
-        states = {n: _copied(v) for n, v in self._states(whole).items()}
+        all_of_them = {recording.index_: np.zeros(len(recording.members))}
+        states = {n: _copied(v) for n, v in self._states(whole, all_of_them).items()}
         for r, index, times in sorted(made, key=lambda entry: entry[1]):
             rows = np.flatnonzero(times <= until)
-            for name, value in self._states(index).items():
+            for name, value in self._states(index, all_of_them).items():
                 _overwrite(states[name], value, rows)
             r.reports[index].values = {}
-        return states
-
-    def _finish(self) -> Record:
-        account, writer, network = self.account, self.writer, self.book.network
-        by_link = account.ledger.by_link()
-        numbered = all(isinstance(h, int) for h in network.node_names)
-        names = network.node_names if numbered else [str(h) for h in network.node_names]
-        ends = {"source": [names[i] for i in network.link_source], "target": [names[i] for i in network.link_target]}
-        writer.links({**ends, **by_link})
-        sent = np.bincount(network.link_source, by_link["wire_bytes"], len(names))[: network.n]
-        received = np.bincount(network.link_target, by_link["wire_bytes"], len(names))[: network.n]
-        writer.nodes(
-            {
-                "node": names[: network.n], "role": self.book.role_of().tolist(),
-                "oracle": np.where(self.book.zo_n, "zo", "fo").tolist(), "compute_s": account.compute_s,
-                "exposed_comm_s": account.comm_s, "idle_s": account.idle_s, "finish_s": account.finish_s,
-                "reports": account.reports_n, "sent_bytes": sent, "received_bytes": received,
-            }
-        )  # fmt: skip
-        if account.message_rows:
-            writer.messages(
-                [{**m, "source": names[m["source"]], "target": names[m["target"]]} for m in account.message_rows]
-            )
-        if account.spans:
-            columns = [list(column) for column in zip(*account.spans, strict=True)]
-            columns[0] = [names[i] for i in columns[0]]
-            writer.spans(dict(zip(("node", "kind", "start_s", "end_s", "round"), columns, strict=True)))
-        writer.finish(self.outcome, self._summary(), self.final, text=self.text)
-        return writer.record()
-
-    def _summary(self) -> dict[str, Any]:
-        account, row = self.account, self.last_row
-        host = time.perf_counter() - self._began
-        skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s"}
-        return {
-            "sim_time_s": row.get("sim_time_s", float(account.finish_s.max())),
-            "host_time_s": host,
-            "rounds": row.get("round", 0),
-            "wire_bytes": account.ledger.wire_bytes,
-            "nominal_bits": account.ledger.nominal_bits,
-            "messages": account.ledger.messages,
-            "lost_messages": account.ledger.lost_messages,
-            "bytes_by_kind": account.ledger.by_kind(),
-            "compute_s": float(account.compute_s.sum()),
-            "exposed_comm_s": float(account.comm_s.sum()),
-            "idle_s": float(account.idle_s.sum()),
-            "events_per_s": account.events / host if host > 0 else 0.0,
-            "tier": self.tier,
-            "executor": self.values.name,
-            "log_hash": account.log_hash(),
-            "targets": self._targets(),
-            **{name: value for name, value in row.items() if name not in skipped},
-        }
-
-    def _targets(self) -> dict[str, Any]:
-        columns = {name: np.array(column) for name, column in self._rows.items()}
-        out: dict[str, Any] = {}
-        for metric, value in self.plan.scenario.target.items():
-            hit = first_reached(columns, metric, value) if metric in columns else None
-            out[metric] = {"target": value, **(hit or {"round": None})}
-        return out
+        remaining = there[recording.index_]
+        return states if remaining.all() else _chosen(states, np.flatnonzero(remaining))
 
 
 def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> bool:
@@ -369,6 +353,11 @@ def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> boo
 def _to_numpy(v: Any) -> np.ndarray:
     array: np.ndarray = v.detach().to("cpu").numpy().copy()
     return array
+
+
+def _chosen(states: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """Some members' rows of all states."""
+    return {n: tuple(t[rows] for t in v) if isinstance(v, tuple) else v[rows] for n, v in states.items()}
 
 
 def _copied(v: Any) -> Any:

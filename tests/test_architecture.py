@@ -138,7 +138,8 @@ def test_our_own_names_begin_with_simnet() -> None:
     assert not offences(iter(MODULES), *folders)
 
 
-COMPILED = {f"simnet.timeplane.{name}" for name in ("compiled", "events", "tables")}  # the tier that numba makes
+# the tier that numba makes
+COMPILED = {f"simnet.timeplane.{name}" for name in ("compiled", "compiled_cuts", "events", "kept", "tables")}
 
 
 def test_the_time_side_runs_where_torch_and_numba_are_absent() -> None:

@@ -21,7 +21,11 @@ SECONDS = ("compute_s", "exposed_comm_s", "idle_s", "finish_s")
 
 
 def check_equal(a: Record, b: Record, exact_clocks: bool, label: str) -> None:
-    """The same bytes and messages, the same clocks, the same values."""
+    """The same bytes and messages, the same clocks, the same values, and the same end."""
+    assert a.outcome == b.outcome, f"{label}: {a.outcome} / {b.outcome}"
+    assert a.summary.get("never_returned") == b.summary.get("never_returned"), label
+    if "nodes" in a.rounds:
+        np.testing.assert_array_equal(a.rounds["nodes"], b.rounds["nodes"], err_msg=label)
     for name in EXACT_COLUMNS:
         np.testing.assert_array_equal(a.rounds[name], b.rounds[name], err_msg=f"{label} {name}")
     assert a.summary["bytes_by_kind"] == b.summary["bytes_by_kind"], label
@@ -48,7 +52,13 @@ def check_equal(a: Record, b: Record, exact_clocks: bool, label: str) -> None:
 def check_all(scenario: dict[str, Any], chunk_rows: int | None = None) -> Record:
     """Every tier and executor against the events tier, one by one."""
     reference = go(scenario, "events", "one_by_one")
-    assert reference.outcome.partition(":")[0] in ("finished", "simulated time limit", "bytes limit")
+    ends = (
+        "finished",
+        "simulated time limit",
+        "bytes limit",
+        *(("starved",) if "absence" in scenario["nodes"] else ()),
+    )
+    assert reference.outcome.partition(":")[0] in ends
     check_equal(reference, go(scenario, "processes", "one_by_one"), True, "node run")
     check_equal(reference, go(scenario, "events", "batched", execution__chunk_rows=chunk_rows), True, "events batched")
     try:
@@ -118,4 +128,34 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
 @settings(max_examples=90)
 @given(scenario=scenarios(), chunk_rows=st.sampled_from((None, 1, 3)))
 def test_all_tiers_and_executors_agree(scenario: dict[str, Any], chunk_rows: int | None) -> None:
+    check_all(scenario, chunk_rows)
+
+
+@st.composite
+def comings_and_goings(draw: st.DrawFn, n: int) -> dict[str, Any]:
+    """Absences given and drawn, for good or for a while, and slow periods."""
+
+    def intervals(most: int) -> list[list[Any]]:
+        ticks = sorted(draw(st.lists(st.integers(0, 60), min_size=2, max_size=2 * most, unique=True)))
+        spans: list[list[Any]] = [[a * 0.0041, b * 0.0041] for a, b in zip(ticks[::2], ticks[1::2], strict=False)]
+        if draw(st.integers(0, 2)) == 0:
+            spans[-1][1] = "never"
+        return spans
+
+    hosts = draw(st.permutations(range(n)))
+    some = max(1, n // 2)
+    absence: list[dict[str, Any]] = [{"nodes": [h], "away": intervals(3)} for h in hosts[: draw(st.integers(0, some))]]
+    if draw(st.booleans()):
+        law = {"law": "poisson", "every": draw(st.sampled_from((0.02, 0.1))), "for": 0.013}
+        absence.append({"nodes": hosts[some:], **law, **draw(st.sampled_from(({}, {"until": 0.08})))})
+    slow = [{"nodes": hosts[::2], "periods": intervals(2), "factor": draw(st.sampled_from((1.7, 3.0)))}]
+    return {"absence": absence, "slow": draw(st.sampled_from((slow, [])))}
+
+
+@settings(max_examples=45)
+@given(data=st.data(), scenario=scenarios(), chunk_rows=st.sampled_from((None, 2)))
+def test_all_tiers_and_executors_agree_on_who_is_away(
+    data: st.DataObject, scenario: dict[str, Any], chunk_rows: int | None
+) -> None:
+    scenario["nodes"] |= data.draw(comings_and_goings(scenario["network"]["nodes"]))
     check_all(scenario, chunk_rows)

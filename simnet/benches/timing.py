@@ -78,6 +78,10 @@ class Keep:
         self.values, self.rounds = values, rounds
         self.reporting: list[Recording] = []
         self.x: Any = None
+        self.row = -1
+
+    def left(self, recording: Recording) -> bool:
+        return False
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         report = recording.reports[index]

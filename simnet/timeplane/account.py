@@ -16,6 +16,7 @@ from simnet.network.ledger import Ledger
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
 
+LAST = float(np.finfo(np.float64).max)
 SHOWN_NODES, SHOWN_ROUNDS = 24, 12  # what the picture of who computed, sent and waited can show
 
 
@@ -41,9 +42,13 @@ class Hooks(Protocol):
     """What a time plane tells the run."""
 
     reporting: list[Recording]
+    row: int  # the report evaluated last
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
-        """Every member has made report `index`, at `times`; True to stop there."""
+        """Every member that ever does has made report `index`, at `times`; True to stop at `row`."""
+
+    def left(self, recording: Recording) -> bool:
+        """All members of a recording have left for good: it makes no more reports; True to stop at `row`."""
 
 
 class Account:
@@ -55,6 +60,8 @@ class Account:
         self.ledger = Ledger(book.network)
         self.compute_s, self.comm_s, self.idle_s = np.zeros(n), np.zeros(n), np.zeros(n)
         self.finish_s = np.zeros(n)
+        self.gone_n = book.presence.left_s <= min(until, LAST)  # who leaves for good within the run
+        self.departures = bool(self.gone_n.any())
         self.reports_n = np.zeros(n, dtype=np.int64)
         self.events = 0
         self._digests: list[tuple[Any, bytes]] = []
@@ -62,9 +69,16 @@ class Account:
         self.spans: list[tuple[int, str, float, float, int]] | None = [] if timeline else None
 
     def span(self, node: int, kind: str, start: float, end: float, round: int) -> None:
-        """Note that `node` did `kind` (compute, send, wait) from start to end, if the picture has room for it."""
-        if self.spans is not None and node < SHOWN_NODES and round < SHOWN_ROUNDS and end > start:
+        """Note that `node` did `kind` (compute, send, wait) from start to end, if the picture has room for it. A port
+        sends on while its host is away; whatever else it did, it did while it was there.
+        """
+        if self.spans is None or node >= SHOWN_NODES or round >= SHOWN_ROUNDS or end <= start:
+            return
+        if kind == "send" or not self.book.presence.has_n[node]:
             self.spans.append((node, kind, start, min(end, self.until), round))
+            return
+        for a, b in self.book.presence.pieces(node, start, min(end, self.until)):
+            self.spans.append((node, kind, a, b, round))
 
     def sent(
         self, round: int, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray | None = None,

@@ -17,13 +17,17 @@ import simpy
 
 from simnet.book import Book
 from simnet.entries import Entry, Op
-from simnet.errors import ProgramError
+from simnet.errors import ProgramError, Starved
 from simnet.exchange import INF, Average, Exchange, RelayedAverage, ServerAverage, Wave
 from simnet.network.fate import Fate, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsEvents, Values
-from simnet.timeplane.settle import settle_stale
+from simnet.timeplane.departures import ALL_LEFT
+from simnet.timeplane.settle import in_time, settle_stale
+
+# an exchange with its arrivals, starts, edges that take part, and those that anything was sent on (None: all)
+Flying = tuple[Exchange, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 class ArraysPlane:
@@ -33,10 +37,11 @@ class ArraysPlane:
         if book.network.receive_ports == "serial":
             raise NeedsEvents("messages queue at their receiver")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
-        self.clock_n = np.zeros(book.n)
+        self.presence, self.hosts = book.presence, np.arange(book.n)
+        self.clock_n = self._there(np.zeros(book.n))  # infinite for a host that has left for good
         self.free = np.zeros(max(book.n, book.network.links))  # when each sending port is free again
         self.env = simpy.Environment()
-        self._flying: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
+        self._flying: dict[int, Flying] = {}
         self._ways: dict[tuple[EdgeSet, int], tuple[np.ndarray, np.ndarray]] = {}
         self._lag = 0  # tasks up to the last exchange but one: what the value plane may run
         self._reported = 0
@@ -47,7 +52,8 @@ class ArraysPlane:
         try:
             self.env.run()
         finally:
-            self.account.finish_s[:] = np.minimum(self.clock_n, self.account.until)
+            finish = np.where(self.clock_n < INF, self.clock_n, self.presence.left_s)
+            self.account.finish_s[:] = np.minimum(finish, self.account.until)
 
     def _walk(self) -> Generator[Any, Any, None]:
         p, until = 0, self.account.until
@@ -55,7 +61,10 @@ class ArraysPlane:
             entry = self.recording.entry(p)
             if self._report(p):
                 return
+            if self.clock_n.min() == INF:
+                raise Starved(ALL_LEFT)
             if entry is None or (until < INF and self.clock_n.min() > until):
+                self._log_flying()
                 return
             self._do(entry)
             p += 1
@@ -64,14 +73,21 @@ class ArraysPlane:
                 if ahead > 0:
                     yield self.env.timeout(ahead)
 
+    def _log_flying(self) -> None:
+        """At the end: enter what was sent in exchanges that nobody asks for any more."""
+        nobody = np.full(self.book.n, INF)
+        for x, arrival, start_n, _, sent_E in self._flying.values():
+            got = in_time(self.account, x, start_n, arrival, nobody, sent_E)
+            self.account.travelled(x.id, x.edges, x.payload_bytes, x.fate, start_n, arrival, sent_E, got)
+
     def _report(self, p: int) -> bool:
         """Tell of the reports made before entry p; True when the run is to stop."""
         reports = self.recording.reports
         while self._reported < len(reports):
             index = self._reported
             self._reported += 1
-            self.account.reports_n += self.clock_n <= self.account.until
-            if self.hooks.reported(self.recording, index, self.clock_n.copy()):
+            self.account.reports_n += (self.clock_n <= self.account.until) & (self.clock_n < INF)
+            if (self.clock_n < INF).any() and self.hooks.reported(self.recording, index, self.clock_n.copy()):
                 return True
             self.recording.trim(p)
         return False
@@ -80,10 +96,14 @@ class ArraysPlane:
         op, clock = entry.op, self.clock_n
         if op == Op.WORK or op == Op.WAIT:
             seconds = entry.seconds
-            self.clock_n = clock + seconds
+            if op == Op.WORK and self.presence:
+                self.clock_n = self.presence.work_each(self.hosts, clock, seconds)
+            else:
+                self.clock_n = self._there(clock + seconds)
             if op == Op.WORK:
                 self._spans("compute", clock, self.clock_n)
-                self.account.compute_s += seconds if self.account.until == INF else self._within(clock, self.clock_n)
+                self.account.compute_s += self._computed(clock, seconds)
+            self._refuse_waits(self.clock_n)
             if len(self.recording.graph.pending) > 2000:
                 self.values.catch_up(self.recording, entry.mark)
         elif op == Op.EXCHANGE:
@@ -112,10 +132,23 @@ class ArraysPlane:
         self.values.catch_up(self.recording, self._lag)
         self._lag = entry.mark + len(entry.tasks)
 
-    def _within(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Seconds from start to end that lie before the cut."""
-        until = self.account.until
-        return np.minimum(end, until) - np.minimum(start, until)
+    def _there(self, t_n: np.ndarray) -> np.ndarray:
+        """The first moments from these on at which the hosts are there."""
+        return self.presence.back_each(self.hosts, t_n) if self.presence else t_n
+
+    def _refuse_waits(self, clock_n: np.ndarray) -> None:
+        """Who never goes on must have left for good; of a wait that nobody ends, the events tier tells the story."""
+        if self.presence and ((clock_n == INF) & ~self.account.gone_n).any():
+            raise NeedsEvents("a node waits for one that never returns")
+
+    def _computed(self, start: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """Seconds of work from start on that lie before the cut; a host that is slow takes longer."""
+        until, end = self.account.until, self.clock_n
+        if self.presence:
+            there = self.presence.there_each(start, np.minimum(end, until))
+            plain = seconds if until == INF else np.minimum(end, until) - np.minimum(start, until)
+            return np.where(self.presence.has_n, there, plain)
+        return seconds if until == INF else np.minimum(end, until) - np.minimum(start, until)
 
     def _spans(self, kind: str, start: np.ndarray, end: np.ndarray) -> None:
         if self.account.spans is None or self._reported >= SHOWN_ROUNDS:
@@ -136,8 +169,12 @@ class ArraysPlane:
             # nobody waits for one who is known not to send; with a Value, that is known when it gets there
             idle = self.clock_n[x.edges.source] if entry.when_task is not None else -INF
             arrival = np.where(active_E, arrival, idle)
-        self._flying[x.id] = (arrival, self.clock_n, active_E)
-        self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, self.clock_n, active_E)
+        sent_E = active_E
+        if self.account.departures:
+            here_E = self.clock_n[x.edges.source] < INF
+            sent_E = here_E if active_E is None else here_E & active_E
+        self._flying[x.id] = (x, arrival, self.clock_n, active_E, sent_E)
+        self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, self.clock_n, sent_E)
 
     def _transmit(
         self, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, active_E: np.ndarray | None
@@ -170,7 +207,7 @@ class ArraysPlane:
 
     def _land(self, entry: Entry) -> None:
         x: Exchange = entry.travel
-        arrival, start_n, active_E = self._flying.pop(x.id)
+        _, arrival, start_n, active_E, sent_E = self._flying.pop(x.id)
         edges, clock = x.edges, self.clock_n
         handed_E = start_n[edges.source]
         if active_E is not None and entry.when_task is None:
@@ -182,27 +219,16 @@ class ArraysPlane:
         leave = np.maximum(clock, latest if x.deadline_s == INF else np.minimum(limit, latest))
         if x.active_n is not None:
             leave = np.where(x.active_n, leave, clock)
-        got = self._got(x, arrival, limit, active_E)
+        leave = self._there(leave)
+        self._refuse_waits(leave)
+        got = in_time(self.account, x, start_n, arrival, leave, sent_E)
         x.got_E = None if got is None or got.all() else got
         self._waited(clock, leave, handed)
         if x.missing == "stale":
-            settle_stale(x, arrival, leave, active_E)
-        self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start_n, arrival, active_E, x.got_E)
+            settle_stale(self.book, x, arrival, leave, sent_E)
+        self.account.travelled(x.id, edges, x.payload_bytes, x.fate, start_n, arrival, sent_E, x.got_E)
         self.book.close(x)
         self.clock_n = leave
-
-    def _got(
-        self, x: Exchange, arrival: np.ndarray, limit: np.ndarray, active_E: np.ndarray | None
-    ) -> np.ndarray | None:
-        """Which messages arrived in time; None where all must have."""
-        parts = []
-        if x.fate is not None and self.book.network.policy != "retry":
-            parts.append(x.fate.delivered_E)
-        if x.deadline_s < INF:
-            parts.append(arrival <= limit[x.edges.target])
-        if active_E is not None:
-            parts.append(active_E)
-        return np.logical_and.reduce(parts) if parts else None
 
     def _waited(self, clock: np.ndarray, leave: np.ndarray, handed: np.ndarray) -> None:
         """Waiting until the last neighbour has sent is idle; from then on it is exposed communication."""
@@ -210,10 +236,16 @@ class ArraysPlane:
         if self.account.until < INF:
             clock, leave = np.minimum(clock, self.account.until), np.minimum(leave, self.account.until)
         turn = np.minimum(np.maximum(handed, clock), leave)
+        if self.presence:
+            self.account.idle_s += self.presence.there_each(clock, turn)
+            self.account.comm_s += self.presence.there_each(turn, leave)
+            return
         self.account.idle_s += turn - clock
         self.account.comm_s += leave - turn
 
     def _average(self, x: Average) -> None:
+        if (self.clock_n == INF).any():
+            raise NeedsEvents("an average waits for a node that never returns")
         if isinstance(x, ServerAverage):
             self._by_server(x)
         else:
@@ -228,10 +260,11 @@ class ArraysPlane:
             start = ready.copy()
             arrival = self._transmit(wave.edges, wave.payload_bytes, fate, start, None)
             arrival = np.maximum(arrival, self._newest(x, wave, w, arrival))
-            np.maximum.at(ready, wave.edges.target, arrival)
+            np.maximum.at(ready, wave.edges.target, self.presence.back_each(wave.edges.target, arrival))
             self.account.sent(x.round, wave.edges, wave.payload_bytes, fate, start)
             self.account.travelled((x.id, w), wave.edges, wave.payload_bytes, fate, start, arrival, None, None)
         leave = np.where(x.to_n, ready, clock)
+        self._refuse_waits(leave)
         self._waited(clock, leave, np.where(x.to_n, clock[x.among_n].max(), clock))
         self.clock_n = leave
 
@@ -248,14 +281,15 @@ class ArraysPlane:
             raise NeedsEvents("the server is not among the nodes that it averages over")
         among = np.flatnonzero(x.among_n)
         up = self._transmit(x.up, x.up_bytes, x.up_fate, clock, None)
-        ready = max(float(clock[server]), float(up.max(initial=-INF)))
+        ready = self.presence.back(server, max(float(clock[server]), float(up.max(initial=-INF))))
         at_server = clock.copy()
         at_server[server] = ready
         down = self._transmit(x.down, x.down_bytes, x.down_fate, at_server, None)
         leave = clock.copy()
         leave[server] = ready
         leave[x.down.target] = down
-        leave = np.where(x.to_n, np.maximum(leave, clock), clock)
+        leave = self._there(np.where(x.to_n, np.maximum(leave, clock), clock))
+        self._refuse_waits(leave)
         last = clock[among].max()
         self._waited(clock, leave, np.where(x.to_n, last, clock))
         for part, edges, payload, fate, start, arrival in (

@@ -65,21 +65,46 @@ class UnderWay(ABC):
             self._leave(box, i)
             return True
         if box.result[i] < INF:
-            walker.waited(i, now, box.result[i], box.handed)
-            walker.push(box.result[i], self._took, box, i)
+            self._take(box, i)
         else:
             walker.waiting[i] = box
         return False
+
+    def _take(self, box: Any, i: int) -> None:
+        """Host i waits until its result is there, and so is it."""
+        walker = self.walker
+        t = walker.back(i, box.result[i])
+        walker.waited(i, box.since[i], t, box.handed)
+        if t < INF:
+            walker.push(t, self._took, box, i)
 
     def _leave(self, box: Any, i: int) -> None:
         walker = self.walker
         if walker.items is not None:
             walker.items.averaged(walker.recording_of[i], walker.member_of[i], box.entry[i], i)
+        box.left.add(i)
+        self._less(box)
+
+    def _less(self, box: Any) -> None:
+        """One host less is inside; with the last of them the average is closed."""
         box.inside -= 1
         if box.inside == 0:
             self._settle(box)
             del self.boxes[box.x.id]
-            walker.closed(box.x, box.entry[i])
+            self.walker.closed(box.x, box.entry)
+
+    def depart(self, i: int, role: str) -> None:
+        """Host i has left for good: nobody waits for it to take a result."""
+        for box in list(self.boxes.values()):
+            if box.x.key[0] == role and i not in box.left:
+                box.left.add(i)
+                self._less(box)
+
+    def _members(self, i: int) -> int:
+        """How many of the role of host i are still there."""
+        walker = self.walker
+        hosts = walker.book.members[walker.recording_of[i].role].tolist()
+        return len(hosts) - sum(walker.gone[h] for h in hosts)
 
     def _took(self, event: Any) -> None:
         box, j = event.a, event.b
@@ -100,8 +125,7 @@ class Averages(UnderWay):
         walker, x = self.walker, entry.travel
         box = self.boxes.get(x.id)
         if box is None:
-            members = len(walker.book.members[walker.recording_of[i].role])
-            box = self.boxes[x.id] = AverageBox(x, walker.book, walker.routes, members)
+            box = self.boxes[x.id] = AverageBox(x, walker.book, walker.routes, self._members(i))
             if walker.account.until == INF:
                 walker.account.sent(x.round, x.up, x.up_bytes, x.up_fate)
                 walker.account.sent(x.round, x.down, x.down_bytes, x.down_fate)
@@ -123,7 +147,9 @@ class Averages(UnderWay):
         box.ready, box.handed = max(box.ready, t), max(box.handed, handed)
         box.missing -= 1
         if box.missing == 0:
-            self.walker.push(box.ready, self._answer, box)
+            t = self.walker.back(box.x.server, box.ready)  # the server answers when it is there
+            if t < INF:
+                self.walker.push(t, self._answer, box)
 
     def _answer(self, event: Any) -> None:
         box: AverageBox = event.a
@@ -145,8 +171,7 @@ class Averages(UnderWay):
         if walker.waiting[j] is not box:
             return
         walker.waiting[j] = None
-        walker.waited(j, box.since[j], box.result[j], box.handed)
-        walker.push(box.result[j], self._took, box, j)
+        self._take(box, j)
 
     def entered(self) -> list[tuple[Any, np.ndarray | None]]:
         """The two halves of each average under way whose bytes are entered, as exchanges for the ledger."""

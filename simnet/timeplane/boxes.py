@@ -97,8 +97,8 @@ class AverageBox:
     """The messages of one average through a server."""
 
     __slots__ = (
-        "answered", "down_arrival", "down_out", "down_way", "entry", "handed", "inside", "missing", "ready", "result",
-        "since", "start", "up_arrival", "up_out", "up_way", "x",
+        "answered", "down_arrival", "down_out", "down_way", "entry", "handed", "inside", "left", "missing", "ready",
+        "result", "since", "start", "up_arrival", "up_out", "up_way", "x",
     )  # fmt: skip
 
     def __init__(self, x: ServerAverage, book: Book, routes: Routes, members: int) -> None:
@@ -112,15 +112,15 @@ class AverageBox:
         self.ready, self.handed, self.answered = -INF, -INF, INF
         self.start, self.since, self.result = [INF] * n, [INF] * n, [INF] * n
         self.entry: list[Any] = [None] * n
-        self.inside = members  # hosts that have not left
+        self.inside, self.left = members, set[int]()  # how many hosts have not left; those that have
 
 
 class RelayBox:
     """The messages of one average that goes from host to host."""
 
     __slots__ = (
-        "arrival", "at", "entry", "got", "handed", "inside", "last", "missing", "result", "sent", "since", "start",
-        "wave_start", "ways", "x",
+        "arrival", "at", "entry", "got", "handed", "inside", "last", "left", "missing", "result", "sent", "since",
+        "start", "wave_start", "ways", "x",
     )  # fmt: skip
 
     def __init__(self, x: RelayedAverage, book: Book, routes: Routes, members: int) -> None:
@@ -139,4 +139,4 @@ class RelayBox:
         self.handed = -INF
         self.start, self.since, self.result = [INF] * n, [INF] * n, [INF] * n
         self.entry: list[Any] = [None] * n
-        self.inside = members  # hosts that have not left
+        self.inside, self.left = members, set[int]()  # how many hosts have not left; those that have

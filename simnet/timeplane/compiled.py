@@ -3,7 +3,8 @@
 One call walks until something needs Python: another entry of the table, a place for an exchange that opens, a report
 that all have made, more room. All state is in arrays between calls. Only exchanges, work and waiting are here.
 
-Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges, V entries, W rows of work, R reports.
+While a host is away nothing of its happens: `_back`, `_work` and `_there` do for one host what `Presence` does, by the
+same operations.
 """
 
 # numba infers the types of these functions
@@ -11,91 +12,21 @@ Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import njit
 
 from simnet.entries import Op
+from simnet.timeplane.kept import kept
+from simnet.timeplane.state import Calendar, Edges, Heap, Hosts, Places, Table
+
+__all__ = ["Calendar", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
-RESUME, LEFT, DEADLINE, FIRST_BIT = 0, 1, 2, 3  # kinds of events
-ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED = 0, 1, 2, 3, 4, 5, 6  # why a call returns
+RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE = range(5)  # kinds of events
+# why a call returns
+ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED, DEPARTED, NEEDS_ABSENCES = range(9)
 
-SIZE, SEQUENCE, CURRENT, ENTRIES, DONE, REPORTS, CLOSINGS, SPANS, SERIAL, SHOWN, FIRST_REPORT = range(11)
-
-
-class Heap(NamedTuple):
-    """Events by (time, priority and sequence number); the heap moves numbers of rows that hold the rest."""
-
-    t: Any  # float64 (cap,)
-    order: Any  # int64 (cap,)
-    row: Any  # int64 (cap,): a permutation; behind the heap's end stand the rows that are free
-    what: Any  # int64 (cap, 4): kind and up to three arguments
-    x: Any  # float64 (cap, 2)
-
-
-class Places(NamedTuple):
-    """Exchanges under way."""
-
-    id: Any  # int64 (K,)
-    edges: Any  # int64 (K,): which set of edges
-    deadline_s: Any  # float64 (K,)
-    remaining: Any  # int64 (K,): hosts that have not left
-    unknown: Any  # int64 (K,): messages whose arrival is not known
-    last: Any  # int64 (K,): who left last
-    active: Any  # bool (K, n)
-    left: Any  # int64 (K, n)
-    latest: Any  # float64 (K, n)
-    handed: Any
-    start: Any
-    since: Any
-    leave: Any
-    arrival: Any  # float64 (K, E)
-    offset: Any
-    own: Any
-    busy: Any  # float64 (K, P)
-
-
-class Edges(NamedTuple):
-    """What each host sends over each set of edges."""
-
-    host_ports: Any  # int64 (T, n + 1): where a host's ports begin
-    port: Any  # int64 (T, P)
-    rank: Any  # int64 (T, P): the port's place in `busy`
-    port_messages: Any  # int64 (T, P + 1): where a port's messages begin
-    edge: Any  # int64 (T, E)
-    target: Any  # int64 (T, E)
-
-
-class Table(NamedTuple):
-    """The verb table."""
-
-    op: Any  # int64 (V,)
-    argument: Any  # int64 (V,): the row of work, or the place of the exchange (-1: none yet)
-    seconds: Any  # float64 (W, n)
-    report_position: Any  # int64 (reports known,)
-
-
-class Hosts(NamedTuple):
-    """Where every host stands."""
-
-    pos: Any  # int64 (n,)
-    waiting: Any  # int64 (n,): the place of the exchange it waits in, or -1
-    reports: Any  # int64 (n,)
-    finished: Any  # bool (n,)
-    compute: Any  # float64 (n,)
-    comm: Any
-    idle: Any
-    finish_s: Any
-    free: Any  # float64 (ports,)
-    receive_free: Any  # float64 (n,)
-    times: Any  # float64 (R, n): when reports were made
-    made: Any  # int64 (R,): by how many
-    spent: Any  # float64 (R, 3, n): seconds computed, communicated and idle until then
-    closings: Any  # int64 (K + 1,): exchanges that the last host has left
-    spans: Any  # float64 (cap, 5): node, kind, start, end, round
+SIZE, SEQUENCE, CURRENT, ENTRIES, DONE, REPORTS, CLOSINGS, SPANS, SERIAL, SHOWN, FIRST_REPORT, WHO = range(12)
 
 
 # Arrays are handed to the inner functions one by one: a whole tuple would be counted in and out at every call.
@@ -167,11 +98,67 @@ def _span(spans, reports, state, node, kind, start, end, until, shown_nodes, sho
 
 
 @njit(inline="always")
-def _waited(idle, comm, spans, reports, state, i, since, end, handed, until, shown_nodes, shown_rounds):
+def _passed(ptr, starts, i, t):
+    """The first interval of host i that begins after t."""
+    low, high = ptr[i], ptr[i + 1]
+    while low < high:
+        middle = (low + high) >> 1
+        if starts[middle] <= t:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(inline="always")
+def _back(ptr, starts, ends, i, t):
+    k = _passed(ptr, starts, i, t)
+    return ends[k - 1] if k > ptr[i] and t < ends[k - 1] else t
+
+
+@njit(inline="always")
+def _there(ptr, starts, ends, i, a, b):
+    total = 0.0
+    t = _back(ptr, starts, ends, i, a)
+    while t < b:
+        k = _passed(ptr, starts, i, t)
+        leaves = starts[k] if k < ptr[i + 1] else np.inf
+        total += min(leaves, b) - t
+        t = _back(ptr, starts, ends, i, leaves) if leaves < b else np.inf
+    return total
+
+
+@njit(inline="always")
+def _work(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, t, seconds):
+    while t < np.inf:
+        k = _passed(slow_ptr, slow_starts, i, t)
+        factor = 1.0
+        turn = slow_starts[k] if k < slow_ptr[i + 1] else np.inf
+        if k > slow_ptr[i] and t < slow_ends[k - 1]:
+            factor, turn = factors[k - 1], slow_ends[k - 1]
+        k = _passed(ptr, starts, i, t)
+        stop = min(starts[k] if k < ptr[i + 1] else np.inf, turn)
+        end = t + seconds * factor
+        if end <= stop:
+            t = _back(ptr, starts, ends, i, end)
+            break
+        seconds = max(0.0, seconds - (stop - t) / factor)
+        t = _back(ptr, starts, ends, i, stop)
+    return t
+
+
+@njit(inline="always")
+def _waited(
+    idle, comm, spans, reports, state, has, ptr, starts, ends, i, since, end, handed, until, shown_nodes, shown_rounds
+):
     end = min(end, until)
     turn = min(max(handed, since), end)
-    idle[i] += turn - since
-    comm[i] += end - turn
+    if has[i]:
+        idle[i] += _there(ptr, starts, ends, i, since, turn)
+        comm[i] += _there(ptr, starts, ends, i, turn, end)
+    else:
+        idle[i] += turn - since
+        comm[i] += end - turn
     _span(spans, reports, state, i, 2, since, end, until, shown_nodes, shown_rounds)
 
 
@@ -185,18 +172,8 @@ def _leave(leave, remaining, last, closings, state, s, i, now):
         state[CLOSINGS] += 1
 
 
-def kept(function: Callable[..., Any]) -> Any:
-    """Compiled, and kept for the next process where there is a folder to keep it in."""
-    try:
-        return njit(cache=True)(function)
-    except RuntimeError as error:  # a read-only installation and no home of one's own
-        if "cannot cache" not in str(error):
-            raise
-        return njit(function)
-
-
 @kept
-def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, shown_rounds, most_out):
+def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown_nodes, shown_rounds, most_out):
     """Walk until Python is needed; `state` and `clock` carry over from call to call."""
     ht, ho, hr, hw, hx = heap.t, heap.order, heap.row, heap.what, heap.x
     x_id, x_edges, deadline_s, remaining, unknown, last = (
@@ -214,6 +191,10 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
         hosts.pos, hosts.waiting, hosts.reports, hosts.compute, hosts.comm, hosts.idle, hosts.free,
         hosts.receive_free, hosts.spans, hosts.closings,
     )  # fmt: skip
+    has, known_s, ptr, starts, ends = calendar.has, calendar.known_s, calendar.ptr, calendar.start, calendar.end
+    slow_ptr, slow_starts, slow_ends, factors = (
+        calendar.slow_ptr, calendar.slow_start, calendar.slow_end, calendar.slow_factor,
+    )  # fmt: skip
     room, span_room = len(ht), len(spans)
     while True:
         i = state[CURRENT]
@@ -226,6 +207,11 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
                 return UNTIL
             if state[SPANS] + 4 > span_room:
                 return NEEDS_ROOM
+            if known_s[0] < np.inf and hw[hr[0], 0] == FIRST_BIT:
+                t = max(ht[0], receive_free[hw[hr[0], 3]]) + hx[hr[0], 0]
+                if t > known_s[0]:
+                    clock[1] = t
+                    return NEEDS_ABSENCES
             _pop(ht, ho, hr, state)
             end = state[SIZE]
             row = hr[end]
@@ -234,6 +220,9 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
             kind, a, b, c = hw[row, 0], hw[row, 1], hw[row, 2], hw[row, 3]
             if kind == RESUME:
                 state[CURRENT] = a
+            elif kind == DEPARTURE:
+                state[WHO] = a
+                return DEPARTED
             elif kind == LEFT:
                 _leave(leave, remaining, last, closings, state, a, b, now)
                 pos[b] += 1
@@ -242,8 +231,9 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
                 if waiting[b] == a and x_id[a] == c:
                     waiting[b] = -1
                     _waited(
-                        idle, comm, spans, reports, state, b, since[a, b], now, now, until, shown_nodes, shown_rounds
-                    )
+                        idle, comm, spans, reports, state, has, ptr, starts, ends, b, since[a, b], now, now, until,
+                        shown_nodes, shown_rounds,
+                    )  # fmt: skip
                     _leave(leave, remaining, last, closings, state, a, b, now)
                     pos[b] += 1
                     state[CURRENT] = b
@@ -259,11 +249,14 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
                 if left[a, c] == 0 and waiting[c] == a:
                     waiting[c] = -1
                     t = min(latest[a, c], start[a, c] + deadline_s[a])
+                    if has[c]:
+                        t = _back(ptr, starts, ends, c, t)
                     _waited(
-                        idle, comm, spans, reports, state, c, since[a, c], t, handed[a, c], until, shown_nodes,
-                        shown_rounds,
+                        idle, comm, spans, reports, state, has, ptr, starts, ends, c, since[a, c], t, handed[a, c],
+                        until, shown_nodes, shown_rounds,
                     )  # fmt: skip
-                    _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, a, c, 0, 0.0, 0.0)
+                    if t < np.inf:
+                        _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, a, c, 0, 0.0, 0.0)
                 if unknown[a] == 0 and remaining[a] == 0:  # closed before; now nothing is on its way either
                     closings[state[CLOSINGS]] = -1 - a
                     state[CLOSINGS] += 1
@@ -293,19 +286,47 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
             return NEEDS_ROOM
         op = ops[p]
         if op in (WORK, WAIT):
-            pos[i] = p + 1
             seconds = work[arguments[p], i]
             if seconds == 0.0:
+                pos[i] = p + 1
                 continue
+            finished = now + seconds
+            if has[i]:
+                if finished > known_s[0]:
+                    clock[1] = finished
+                    return NEEDS_ABSENCES
+                if op == WORK:
+                    finished = _work(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, now, seconds)
+                    if known_s[0] < finished < np.inf:
+                        clock[1] = finished
+                        return NEEDS_ABSENCES
+                else:
+                    finished = _back(ptr, starts, ends, i, finished)
+            pos[i] = p + 1
             if op == WORK:
-                compute[i] += seconds if now + seconds <= until else until - now
-                _span(spans, reports, state, i, 0, now, now + seconds, until, shown_nodes, shown_rounds)
-            _push(ht, ho, hr, hw, hx, state, now + seconds, 1, RESUME, i, 0, 0, 0.0, 0.0)
+                if has[i]:
+                    compute[i] += _there(ptr, starts, ends, i, now, min(finished, until))
+                else:
+                    compute[i] += seconds if finished <= until else until - now
+                _span(spans, reports, state, i, 0, now, finished, until, shown_nodes, shown_rounds)
+            if finished < np.inf:
+                _push(ht, ho, hr, hw, hx, state, finished, 1, RESUME, i, 0, 0, 0.0, 0.0)
             state[CURRENT] = -1
             continue
         s = arguments[p]
         if s < 0:
             return NEEDS_PLACE
+        if op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
+            last_t = now + deadline_s[s] if deadline_s[s] < np.inf else now
+            if active[s, i] and not state[SERIAL]:
+                k = x_edges[s]
+                for q in range(host_ports[k, i], host_ports[k, i + 1]):
+                    begin = max(now, free[ports[k, q]])
+                    for m in range(port_messages[k, q], port_messages[k, q + 1]):
+                        last_t = max(last_t, begin + offset[s, edge[k, m]])
+            if last_t > known_s[0]:
+                clock[1] = last_t
+                return NEEDS_ABSENCES
         if op != FINISH:
             start[s, i] = now
             if active[s, i]:
@@ -335,21 +356,28 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
                         if left[s, j] == 0 and waiting[j] == s:
                             waiting[j] = -1
                             t = min(latest[s, j], start[s, j] + deadline_s[s])
+                            if has[j]:
+                                t = _back(ptr, starts, ends, j, t)
                             _waited(
-                                idle, comm, spans, reports, state, j, since[s, j], t, handed[s, j], until, shown_nodes,
-                                shown_rounds,
+                                idle, comm, spans, reports, state, has, ptr, starts, ends, j, since[s, j], t,
+                                handed[s, j], until, shown_nodes, shown_rounds,
                             )  # fmt: skip
-                            _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, j, 0, 0.0, 0.0)
+                            if t < np.inf:
+                                _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, j, 0, 0.0, 0.0)
             if op == START:
                 pos[i] = p + 1
                 continue
         # the exchange's result: at once, at a known moment, or when all that is missing is known
         since[s, i] = now
         limit = start[s, i] + deadline_s[s]
+        if has[i]:
+            limit = _back(ptr, starts, ends, i, limit)
         t = now
         if active[s, i]:
             if left[s, i] == 0:
                 t = min(latest[s, i], limit)
+                if has[i]:
+                    t = _back(ptr, starts, ends, i, t)
             elif limit >= now:
                 waiting[i] = s
                 if limit < np.inf:
@@ -360,6 +388,10 @@ def walk(heap, places, edges, table, hosts, state, clock, until, shown_nodes, sh
             _leave(leave, remaining, last, closings, state, s, i, now)
             pos[i] = p + 1
         else:
-            _waited(idle, comm, spans, reports, state, i, now, t, handed[s, i], until, shown_nodes, shown_rounds)
-            _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, i, 0, 0.0, 0.0)
+            _waited(
+                idle, comm, spans, reports, state, has, ptr, starts, ends, i, now, t, handed[s, i], until, shown_nodes,
+                shown_rounds,
+            )  # fmt: skip
+            if t < np.inf:
+                _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, i, 0, 0.0, 0.0)
             state[CURRENT] = -1

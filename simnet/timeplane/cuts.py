@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from simnet.errors import Starved
 from simnet.exchange import INF
 from simnet.timeplane.boxes import AverageBox, RelayBox
+from simnet.timeplane.departures import ALL_LEFT
 from simnet.timeplane.mail import Waiting
+from simnet.timeplane.settle import entered_E
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
@@ -19,10 +21,11 @@ def leave_waiting(walker: Walker) -> None:
     for i, waiting in enumerate(walker.waiting):
         if walker.finished[i]:
             continue
-        walker.account.finish_s[i] = until if until < INF else walker.env.now
+        gone = walker.gone[i]
+        walker.account.finish_s[i] = walker.presence.left_s[i] if gone else until if until < INF else walker.env.now
         if waiting is not None:
             since = waiting.since if isinstance(waiting, Waiting) else waiting.since[i]
-            if until < INF:
+            if until < INF or gone:
                 walker.waited(i, since, until, _handed(walker, i, waiting))
             else:
                 walker.account.finish_s[i] = since
@@ -40,7 +43,7 @@ def _handed(walker: Walker, i: int, waiting: Any) -> float:
 def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, float]]) -> None:
     """The run stops at report `last`: each reporting host is put back to where it made it."""
     ahead: list[Any] = [
-        (box.x, None if box.x.active_n is None else box.x.active_n[box.x.edges.source])
+        (box.x, entered_E(box.x, [gone and t == INF for gone, t in zip(walker.gone, box.start, strict=True)]))
         for box in walker.exchanges.boxes.values()
         if box.entered
     ]
@@ -48,18 +51,28 @@ def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, f
     for i, (compute, comm, idle, at) in spent.items():
         walker.compute[i], walker.comm[i], walker.idle[i], walker.account.finish_s[i] = compute, comm, idle, at
         walker.reports[i] = last + 1
+    for i in (i for i, gone in enumerate(walker.gone) if gone and i not in spent):
+        walker.account.finish_s[i] = walker.presence.left_s[i]
+        if (waiting := walker.waiting[i]) is not None:
+            since = waiting.since if isinstance(waiting, Waiting) else waiting.since[i]
+            walker.waited(i, since, walker.account.until, _handed(walker, i, waiting))
 
 
 def check_starved(walker: Walker) -> None:
     """A reporting node that waits for ever starves, unless time was up."""
-    if walker._queue:
-        return
-    reporting = [r for r in walker.recordings if r.reports] or walker.recordings
-    for recording in reporting:
-        for host in recording.members.tolist():
-            if not walker.finished[host]:
-                name = walker.book.network.hosts[host]
-                raise Starved(
-                    f"node {name} waits for ever in round {walker.reports[host]}: {walker.mail.why(host)}; "
-                    "give the verb a deadline or a timeout, or let the other side send"
-                )
+    reporting = walker.hooks.reporting or walker.recordings
+    hosts = [h for recording in reporting for h in recording.members.tolist()]
+    if all(walker.gone[h] for h in hosts):
+        raise Starved(ALL_LEFT)
+    waiting = [h for h in hosts if not walker.finished[h] and not walker.gone[h]]
+    if waiting and not walker._queue:
+        # the first of those that wait for a node that is gone, since others wait for them in turn
+        host = next((h for h in waiting if _waits_for_gone(walker, h)), waiting[0])
+        raise Starved(
+            f"node {walker.book.network.hosts[host]} waits for ever in round {walker.reports[host]}: "
+            f"{walker.mail.why(host)}; give the verb a deadline or a timeout, or let the other side send"
+        )
+
+
+def _waits_for_gone(walker: Walker, host: int) -> bool:
+    return any(walker.gone[j] for j in walker.mail.silent(host))

@@ -8,21 +8,20 @@ Legend: n hosts, K exchanges under way, E edges.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import simpy
 
 from simnet.book import Book
 from simnet.entries import Entry, Op
-from simnet.errors import RunError, Starved
+from simnet.errors import RunError
 from simnet.exchange import INF, Exchange
 from simnet.network.fate import schedule
 from simnet.recording import Recording
 from simnet.timeplane import compiled as c
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
-from simnet.timeplane.settle import enter_arrivals, settle
-from simnet.timeplane.tables import EdgeTable, longer
+from simnet.timeplane.compiled_cuts import check_starved, cut, depart, leave_waiting, stop_waiting
+from simnet.timeplane.settle import enter_arrivals, entered_E, settle
+from simnet.timeplane.tables import EdgeTable, longer, no_places
 
 _KINDS = ("compute", "send", "wait")
 _WALKED = frozenset({Op.WORK, Op.WAIT, Op.EXCHANGE, Op.START, Op.FINISH})
@@ -61,15 +60,17 @@ class CompiledWalker:
             np.zeros((room, 4), np.int64),
             np.zeros((room, 2)),
         )
-        self.state = np.zeros(c.FIRST_REPORT + 1, np.int64)
+        self.state = np.zeros(c.WHO + 1, np.int64)
         self.state[c.CURRENT] = -1
         self.state[c.SERIAL] = network.receive_ports == "serial"
         self.state[c.SHOWN] = account.spans is not None
-        self.clock = np.zeros(1)
+        self.clock = np.zeros(2)  # now, and up to when absences are wanted
+        self.gone = np.zeros(n, bool)  # who has left for good
+        self.calendar = self._calendar(0.0)
         self.open: dict[int, tuple[Exchange, int]] = {}  # exchange -> itself and its place
         self.at: list[Exchange | None] = []  # place -> exchange
         self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
-        self.places, self.edges = self._no_places(), EdgeTable(book.n)
+        self.places, self.edges = no_places(n), EdgeTable(book.n)
         self.work_of: dict[int, int] = {}  # row of work -> the entry whose seconds it holds
         self.stopping = False
         self._mark = 0
@@ -78,25 +79,27 @@ class CompiledWalker:
 
     def run(self) -> None:
         """Walk until every program has ended, the cut by time, or a stop by the run."""
-        n, until = self.book.n, self.account.until
-        for i in range(n):
-            self.heap.order[i], self.heap.what[i, 1] = (1 << 58) | i, i
-        self.state[c.SIZE] = self.state[c.SEQUENCE] = n
+        until = self.account.until
+        self._begin()
         try:
             while not self.stopping:
                 why = c.walk(
-                    self.heap, self.places, self.edges.rows, self.table, self.hosts, self.state, self.clock, until,
-                    SHOWN_NODES, SHOWN_ROUNDS, self.edges.most_out,
+                    self.heap, self.places, self.edges.rows, self.table, self.hosts, self.calendar, self.state,
+                    self.clock, until, SHOWN_NODES, SHOWN_ROUNDS, self.edges.most_out,
                 )  # fmt: skip
-                self._close()
+                self.close()
                 if why == c.REPORTED:
-                    self._report()
+                    self.report()
                 elif why == c.NEEDS_ENTRY:
                     self._record()
                 elif why == c.NEEDS_PLACE:
                     self._place(int(self.hosts.pos[self.state[c.CURRENT]]))
                 elif why == c.NEEDS_ROOM:
                     self._grow()
+                elif why == c.DEPARTED:
+                    depart(self, int(self.state[c.WHO]))
+                elif why == c.NEEDS_ABSENCES:
+                    self.calendar = self._calendar(float(self.clock[1]))
                 elif why in (c.ENDED, c.UNTIL):
                     break
             self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
@@ -104,53 +107,60 @@ class CompiledWalker:
         finally:
             self._enter()
 
+    def _begin(self) -> None:
+        """Put into the heap when each host begins, and when those depart that never return."""
+        heap, presence = self.heap, self.book.presence
+        leaving = np.flatnonzero(self.account.gone_n).tolist()
+        events = [(float(presence.left_s[i]), k, c.DEPARTURE, i) for k, i in enumerate(leaving)]
+        for i in range(self.book.n):
+            if (t := presence.back(i, 0.0)) < INF:
+                events.append((t, (1 << 58) | len(events), c.RESUME, i))
+        for row, (t, order, kind, i) in enumerate(sorted(events)):
+            heap.t[row], heap.order[row], heap.what[row, 0], heap.what[row, 1] = t, order, kind, i
+        self.state[c.SIZE] = self.state[c.SEQUENCE] = len(events)
+
+    def _calendar(self, t: float) -> c.Calendar:
+        """Who is away or slow when, up to t at the least."""
+        presence = self.book.presence
+        away, slow = presence.reach(t), presence.slow
+        return c.Calendar(
+            presence.has_n, np.array([presence.known_s]), *away[:3], slow.ptr, slow.start, slow.end, slow.factor
+        )
+
+    def count_out(self, row: int, i: int) -> None:
+        """Host i never makes the report that is kept in a row."""
+        self.hosts.times[row, i] = INF
+        self.hosts.made[row] += 1
+
+    def complete(self) -> bool:
+        """Whether all have made the next report that ever will, and somebody has."""
+        row = int(self.state[c.FIRST_REPORT]) % len(self.hosts.made)
+        return bool(self.hosts.made[row] == self.book.n and (self.hosts.times[row] < INF).any())
+
     def _end(self, until: float) -> None:
         if not self.stopping:
-            self._leave_waiting(until)
+            leave_waiting(self, until)
         for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
             if not x.closed and not self.stopping:
                 self._settle(x, s)
             if x.closed or not self.stopping:
                 self._log(x, s)
-        if not self.stopping and self.state[c.SIZE] == 0 and not self.hosts.finished.all():
-            self._starve()
-
-    def _leave_waiting(self, until: float) -> None:
-        """At a cut by time, whoever is not at its end stops there; who waits has waited until then."""
-        hosts = self.hosts
-        for i in np.flatnonzero(~hosts.finished).tolist():
-            s = int(hosts.waiting[i])
-            since = float(self.places.since[s, i]) if s >= 0 else INF
-            hosts.finish_s[i] = until if until < INF else since if s >= 0 else hosts.finish_s[i]
-            if until < INF and s >= 0:  # for someone who has not sent: all of it is idle
-                hosts.idle[i] += until - since
-                self.account.span(i, "wait", since, until, int(hosts.reports[i]))
+        if not self.stopping:
+            check_starved(self)
 
     def _enter(self) -> None:
         """Hand what the hosts did to the account."""
         hosts, account = self.hosts, self.account
-        self._flush_spans()
+        self.flush_spans()
         account.compute_s += hosts.compute
         account.comm_s += hosts.comm
         account.idle_s += hosts.idle
         account.finish_s[:] = hosts.finish_s
         account.reports_n += hosts.reports
 
-    def _starve(self) -> None:
-        host = int(np.flatnonzero(~self.hosts.finished)[0])
-        names, s = self.book.network.hosts, int(self.hosts.waiting[host])
-        x = self.at[s]
-        assert x is not None
-        sources = x.edges.source[x.edges.in_ptr[host] : x.edges.in_ptr[host + 1]]
-        silent = [str(names[int(j)]) for j in sources if self.places.start[s, j] == INF]
-        raise Starved(
-            f"node {names[host]} waits for ever in round {self.hosts.reports[host]}: neighbour {', '.join(silent)} "
-            "never gets to that exchange; give the verb a deadline or a timeout, or let the other side send"
-        )
-
-    def _report(self) -> None:
-        """All hosts have made a report: tell the run."""
-        index = int(self.hosts.reports.min()) - 1
+    def report(self) -> None:
+        """All hosts that are still there have made a report: tell the run."""
+        index = int(self.state[c.FIRST_REPORT])
         row = index % len(self.hosts.made)
         times = self.hosts.times[row].copy()
         self.hosts.made[row] = 0
@@ -160,24 +170,17 @@ class CompiledWalker:
         try:
             self.stopping = self.hooks.reported(self.recording, index, times)
         except RunError:
-            self._cut(index, row)
+            cut(self, index, row)
             raise
         if self.stopping:
-            self._cut(index, row)
-        self.recording.trim(int(self.hosts.pos.min()))
+            cut(self, index, row)
+        for i in np.flatnonzero(self.gone).tolist():
+            self.count_out(row, i)
+        self.recording.trim(self._slowest())
 
-    def _cut(self, last: int, row: int) -> None:
-        """The run stops at report `last`: each host is put back to where it made it."""
-        self._flush_spans()
-        ahead: list[Any] = [
-            (x, None if x.active_n is None else x.active_n[x.edges.source])
-            for x, _ in self.open.values()
-            if not x.closed and self.account.until == INF
-        ]
-        self.account.cut_by_round(last, ahead)
-        hosts = self.hosts
-        hosts.compute[:], hosts.comm[:], hosts.idle[:] = hosts.spent[row]
-        hosts.finish_s[:], hosts.reports[:] = hosts.times[row], last + 1
+    def _slowest(self) -> int:
+        """The first entry that somebody who is still there has not passed."""
+        return int(self.hosts.pos[~self.gone].min(initial=int(self.state[c.ENTRIES])))
 
     @property
     def times(self) -> dict[tuple[int, int], np.ndarray]:
@@ -227,7 +230,7 @@ class CompiledWalker:
 
     def _work_row(self, p: int, seconds: np.ndarray) -> int:
         """A row for the seconds of entry p: one whose entry every host has passed, or a new one."""
-        slowest = int(self.hosts.pos.min())
+        slowest = self._slowest()
         rows = len(self.table.seconds)
         row = next((r for r in range(rows) if self.work_of.get(r, -1) < slowest), None)
         if row is None:
@@ -254,7 +257,7 @@ class CompiledWalker:
         active_E = None if x.active_n is None else x.active_n[edges.source]
         coming = edges.target if active_E is None else edges.target[active_E]
         places.id[s], places.edges[s], places.deadline_s[s] = x.id, k, x.deadline_s
-        places.remaining[s], places.unknown[s] = n, len(coming)
+        places.remaining[s], places.unknown[s] = n - self.gone.sum(), len(coming)
         places.active[s] = True if x.active_n is None else x.active_n
         places.left[s] = np.bincount(coming, minlength=n)
         places.latest[s] = places.handed[s] = -INF
@@ -268,9 +271,9 @@ class CompiledWalker:
                 self.table.argument[q] = s
                 self.entry_at[s] = later
         if self.account.until == INF:
-            self.account.sent(x.round, edges, x.payload_bytes, x.fate, active_E=active_E)
+            self.account.sent(x.round, edges, x.payload_bytes, x.fate, active_E=entered_E(x, self.gone.tolist()))
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Exchanges that the last host has left: enter them, and let the value plane go on."""
         count = int(self.state[c.CLOSINGS])
         self.state[c.CLOSINGS] = 0
@@ -279,6 +282,9 @@ class CompiledWalker:
             x = self.at[s]
             assert x is not None
             if code >= 0:
+                if self.gone.any():  # what never comes
+                    never = self.places.start[s, x.edges.source] == INF
+                    self.places.unknown[s] -= np.count_nonzero(never & self.places.active[s, x.edges.source])
                 self._settle(x, s)
                 self.book.close(x)
                 entry = self.entry_at[s]
@@ -286,6 +292,8 @@ class CompiledWalker:
                 self._mark = entry.mark + len(entry.tasks)
             if self.places.unknown[s] == 0:  # else a message is still before a receiver's port
                 self._log(x, s)
+                for i in np.flatnonzero(self.gone & (self.hosts.waiting == s)).tolist():
+                    stop_waiting(self, i)
                 self.at[s] = None
                 del self.open[x.id]
 
@@ -305,7 +313,7 @@ class CompiledWalker:
             room = len(self.heap.t)
             self.heap = c.Heap(*(longer(a) for a in self.heap))
             self.heap.row[room:] = np.arange(room, 2 * room)
-        self._flush_spans()
+        self.flush_spans()
         while 2 * self.edges.most_out + 8 > len(self.hosts.spans):
             self.hosts = self.hosts._replace(spans=longer(self.hosts.spans))
         ahead = int(self.hosts.reports.max()) - int(self.state[c.FIRST_REPORT])
@@ -317,26 +325,18 @@ class CompiledWalker:
         hosts, old = self.hosts, len(self.hosts.made)
         times, made = np.zeros((2 * old, self.book.n)), np.zeros(2 * old, np.int64)
         spent = np.zeros((2 * old, 3, self.book.n))
+        times[:, self.gone], made[:] = INF, np.count_nonzero(self.gone)
         for r in range(int(self.state[c.FIRST_REPORT]), int(hosts.reports.max())):
             times[r % (2 * old)], made[r % (2 * old)] = hosts.times[r % old], hosts.made[r % old]
             spent[r % (2 * old)] = hosts.spent[r % old]
         self.hosts = hosts._replace(times=times, made=made, spent=spent)
 
-    def _flush_spans(self) -> None:
+    def flush_spans(self) -> None:
         account, count = self.account, int(self.state[c.SPANS])
         self.state[c.SPANS] = 0
         if account.spans is not None:
             for node, kind, start, end, round in self.hosts.spans[:count].tolist():
-                account.spans.append((int(node), _KINDS[int(kind)], start, end, int(round)))
-
-    def _no_places(self) -> c.Places:
-        n = self.book.n
-        whole, real = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape))
-        return c.Places(
-            *(whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)),
-            *(real(0, n) for _ in range(5)),
-            *(real(0, 0) for _ in range(4)),
-        )
+                account.span(int(node), _KINDS[int(kind)], start, end, int(round))
 
     def _more_places(self) -> None:
         """Twice as many exchanges can be under way, each as wide as the largest set of edges."""

@@ -9,7 +9,7 @@ import numpy as np
 from simnet.entries import Entry
 from simnet.exchange import INF, Exchange
 from simnet.timeplane.boxes import Box
-from simnet.timeplane.settle import enter_arrivals, learn_late, settle
+from simnet.timeplane.settle import enter_arrivals, entered_E, learn_late, settle, take_back
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Light, Walker
@@ -38,13 +38,27 @@ class Exchanges:
 
     def _open(self, x: Exchange, masked: bool) -> Box:
         """The box in which exchange x collects its messages; `masked`: who takes part is a Value."""
-        box = self.boxes[x.id] = Box(x, self.walker.routes, self.walker.book)
-        box.follow_late = self.walker.items is not None and x.missing == "stale"
-        box.entered = self.walker.account.until == INF and not masked
+        walker = self.walker
+        box = self.boxes[x.id] = Box(x, walker.routes, walker.book)
+        if walker.account.departures:
+            box.remaining -= sum(walker.gone[h] for h in walker.book.members[x.channel.name[0]].tolist())
+        box.follow_late = walker.items is not None and x.missing == "stale"
+        box.entered = walker.account.until == INF and not masked
         if box.entered:
-            active_E = None if x.active_n is None else x.active_n[x.edges.source]
-            self.walker.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=active_E)
+            walker.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=entered_E(x, walker.gone))
         return box
+
+    def depart(self, i: int, role: str) -> None:
+        """Host i has left for good: nobody waits for it to leave an exchange; what it has not sent never comes."""
+        for box in sorted(self.boxes.values(), key=lambda b: b.x.id):
+            x = box.x
+            if x.channel.name[0] != role or box.leave[i] < INF:
+                continue
+            if box.start[i] == INF and box.entered:
+                take_back(self.walker.account, x, i)
+            box.remaining -= 1
+            if box.remaining == 0:
+                self._close(box)
 
     def start(self, i: int, m: int, entry: Entry, now: float) -> None:
         """Host i gets to an exchange: it hands its messages over, if it takes part."""
@@ -100,7 +114,7 @@ class Exchanges:
             if box.follow_late:
                 self.walker.items.late(box.x, e, t)
             elif box.x.closed:
-                learn_late(box.x, e, t)
+                learn_late(self.walker.book, box.x, e, t)
         box.left[j] -= 1
         if box.left[j] == 0 and box.x.id in self.flying and not any(box.left):
             del self.flying[box.x.id]
@@ -112,8 +126,11 @@ class Exchanges:
         """All of host j's messages are known: it leaves at the latest of them, or at its deadline."""
         self.walker.waiting[j] = None
         t = min(box.latest[j], box.start[j] + box.deadline_s)
+        if self.walker.calendar[j]:
+            t = self.walker.back(j, t)
         self.walker.waited(j, box.since[j], t, box.handed[j])
-        self.walker.push(t, self._left, box, j)
+        if t < INF:
+            self.walker.push(t, self._left, box, j)
 
     def _left(self, event: Light) -> None:
         box, j = event.a, event.b
@@ -130,21 +147,26 @@ class Exchanges:
         if x.active_n is not None and not x.active_n[i]:
             self._leave(box, i, now)
             return True
-        limit = box.start[i] + box.deadline_s
+        walker, limit = self.walker, box.start[i] + box.deadline_s
+        if walker.calendar[i]:
+            limit = walker.back(i, limit)
         if box.left[i] == 0:
             t = min(box.latest[i], limit)
             if t <= now:
                 self._leave(box, i, now)
                 return True
-            self.walker.waited(i, now, t, box.handed[i])
-            self.walker.push(t, self._left, box, i)
+            if walker.calendar[i]:
+                t = walker.back(i, t)
+            walker.waited(i, now, t, box.handed[i])
+            if t < INF:
+                walker.push(t, self._left, box, i)
             return False
         if limit < now:  # what was to come by then has come
             self._leave(box, i, now)
             return True
-        self.walker.waiting[i] = box
+        walker.waiting[i] = box
         if limit < INF:
-            self.walker.push(limit, self._deadline, box, i, DEADLINE)
+            walker.push(limit, self._deadline, box, i, DEADLINE)
         return False
 
     def _deadline(self, event: Light) -> None:
@@ -165,23 +187,37 @@ class Exchanges:
             self.walker.items.finished(self.walker.recording_of[i], self.walker.member_of[i], box.entry[i], i, got, now)
         box.remaining -= 1
         if box.remaining == 0:
-            self._settle(box)
-            del self.boxes[box.x.id]
-            if self.walker.serial_receiver and any(box.left):
-                self.flying[box.x.id] = box
-            else:
-                self._log(box)
-            self.walker.closed(box.x, box.entry[i])
+            self._close(box)
+
+    def _close(self, box: Box) -> None:
+        """Everybody has left who ever does."""
+        walker = self.walker
+        self._settle(box)
+        del self.boxes[box.x.id]
+        if walker.account.departures:
+            for source, j in zip(box.x.edges.source.tolist(), box.x.edges.target.tolist(), strict=True):
+                if box.start[source] == INF and (box.x.active_n is None or box.x.active_n[source]):
+                    box.left[j] -= 1  # a message that never comes
+                    box.handed[j] = INF
+        if walker.serial_receiver and any(box.left):
+            self.flying[box.x.id] = box
+        else:
+            self._log(box)
+        walker.closed(box.x, box.entry)
 
     def _got(self, box: Box, i: int) -> list[tuple[bool, float]]:
         """For each in-edge of host i as it leaves: whether its message is there in time, and when it arrives."""
-        limit = box.start[i] + box.deadline_s
+        walker, limit = self.walker, box.start[i] + box.deadline_s
         delivered, active, source = box.delivered, box.x.active_n, box.x.edges.source
+        calendar, drops = walker.calendar[i], walker.book.network.policy != "retry"
+        if calendar:
+            limit = walker.back(i, limit)
         out = []
         for e in range(box.in_ptr[i], box.in_ptr[i + 1]):
             t = box.arrival[e]
-            ok = t <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
-            out.append((ok, t))
+            taken = walker.back(i, t) if calendar else t
+            ok = taken <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
+            out.append((ok and t < INF and not (drops and taken > t), t))
         return out
 
     def _settle(self, box: Box) -> None:

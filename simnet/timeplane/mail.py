@@ -13,6 +13,7 @@ from simnet.exchange import INF, Message
 from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
 from simnet.timeplane.boxes import Box
+from simnet.timeplane.departures import who
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
@@ -77,7 +78,9 @@ class Mail:
 
         def arrived(e: int, j: int, t: float) -> None:
             message = last[j]
-            message.arrival_s, message.lost = t, fate is not None and not bool(fate.delivered_E[e])
+            message.arrival_s = walker.back(j, t)  # who is away takes it at its return
+            missed = policy == "drop" and message.arrival_s > t
+            message.lost = missed or (fate is not None and not bool(fate.delivered_E[e]))
             if message.lost:
                 message.values = ()
             parcel.arrival_E[e] = t
@@ -132,12 +135,17 @@ class Mail:
     def _ready_at(self, i: int, waiting: Waiting) -> float:
         """When host i's receive is over, as far as is known now."""
         entry = waiting.entry
-        limit = INF if entry.timeout_s is None else waiting.since + entry.timeout_s
+        limit = self._limit(i, waiting)
         if entry.frm == "any":
             return min(limit, min((m.arrival_s for m in self._untaken(i)), default=INF))
         known = [self._message(j, i) for j in entry.frm if j != i]
         latest = max((INF if m is None else m.arrival_s for m in known), default=-INF)
         return min(limit, latest)
+
+    def _limit(self, i: int, waiting: Waiting) -> float:
+        """When host i gives up: no earlier than its return."""
+        timeout_s = waiting.entry.timeout_s
+        return INF if timeout_s is None else self.walker.back(i, waiting.since + timeout_s)
 
     def handed(self, i: int, waiting: Waiting) -> float:
         """When the last message that host i waits for was handed over; infinite where one was not."""
@@ -158,13 +166,13 @@ class Mail:
         if isinstance(waiting, Waiting):
             waiting.handed = now
             t = self._ready_at(j, waiting)
-            if t < INF:
-                self._wake_at(j, waiting, max(t, now))
+            if (t := self.walker.back(j, max(t, now))) < INF:
+                self._wake_at(j, waiting, t)
 
     def _wake_at(self, i: int, waiting: Waiting, t: float) -> None:
         waiting.token += 1
-        limit = INF if waiting.entry.timeout_s is None else waiting.since + waiting.entry.timeout_s
-        self.walker.push(t, self._woken, (i, waiting), waiting.token, 2 if t == limit else 1)
+        late = 2 if t == self._limit(i, waiting) else 1
+        self.walker.push(t, self._woken, (i, waiting), waiting.token, late)
 
     def _woken(self, event: Any) -> None:
         (i, waiting), token = event.a, event.b
@@ -218,18 +226,29 @@ class Mail:
             raise ProgramError(f"a message of {len(shapes)} Values needs as many in missing=, not {entry.stand_ins}")
         entry.shapes = tuple((senders, *s) for s in shapes) if entry.rows else shapes
 
+    def silent(self, host: int) -> list[int]:
+        """Whom a host that waits for ever is waiting for; nobody in particular: an empty list."""
+        waiting = self.walker.waiting[host]
+        if isinstance(waiting, Waiting):
+            frm = waiting.entry.frm
+            return [j for j in frm if self._message(j, host) is None] if frm != "any" else []
+        if isinstance(waiting, Box):
+            edges, active_n = waiting.x.edges, waiting.x.active_n
+            a, b = edges.in_ptr[host], edges.in_ptr[host + 1]
+            silent = [int(edges.source[e]) for e in range(a, b) if waiting.arrival[e] == INF]
+            return [j for j in silent if active_n is None or active_n[j]]
+        if waiting is None:
+            return []
+        among = np.flatnonzero(waiting.x.among_n).tolist()
+        missing = [j for j in among if waiting.start[j] == INF]
+        return missing or [j for j in among if self.walker.gone[j]]
+
     def why(self, host: int) -> str:
         """What a host that waits for ever is waiting for, in words."""
         waiting = self.walker.waiting[host]
-        names = self.book.network.hosts
+        names = who(self.book.network, self.book.presence, self.silent(host))
         if isinstance(waiting, Waiting):
-            frm = waiting.entry.frm
-            missing = [j for j in frm if self._message(j, host) is None] if frm != "any" else []
-            who = ", ".join(str(names[j]) for j in missing) or "anyone"
-            return f"it wants a message from {who} that is never sent"
+            return f"it wants a message from {names or 'anyone'} that is never sent"
         if isinstance(waiting, Box):
-            edges = waiting.x.edges
-            a, b = edges.in_ptr[host], edges.in_ptr[host + 1]
-            silent = [str(names[int(edges.source[e])]) for e in range(a, b) if waiting.arrival[e] == INF]
-            return f"neighbour {', '.join(silent)} never gets to that exchange"
-        return "another node never gets to the same call"
+            return f"neighbour {names} never gets to that exchange"
+        return f"node {names} never gets to the same call" if names else "another node never gets to the same call"

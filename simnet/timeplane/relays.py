@@ -27,8 +27,7 @@ class Relays(UnderWay):
         walker, x = self.walker, entry.travel
         box = self.boxes.get(x.id)
         if box is None:
-            members = len(walker.book.members[walker.recording_of[i].role])
-            box = self.boxes[x.id] = RelayBox(x, walker.book, walker.routes, members)
+            box = self.boxes[x.id] = RelayBox(x, walker.book, walker.routes, self._members(i))
             if walker.account.until == INF:
                 for wave, fate in zip(x.waves, x.fates, strict=True):
                     walker.account.sent(x.round, wave.edges, wave.payload_bytes, fate)
@@ -62,7 +61,9 @@ class Relays(UnderWay):
         def arrived(e: int, j: int, t: float) -> None:
             t = box.last[i, j] = max(t, box.last.get((i, j), t))
             box.arrival[w][e] = t
-            self.walker.push(t, self._got, box, (j, w))
+            t = self.walker.back(j, t)  # who is away passes it on at its return
+            if t < INF:
+                self.walker.push(t, self._got, box, (j, w))
 
         self.walker.hand_over(i, out, now, box.ways[w], arrived)
 

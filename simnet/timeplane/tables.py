@@ -68,6 +68,16 @@ def longer(array: np.ndarray) -> np.ndarray:
     return np.concatenate((array, np.zeros_like(array)))
 
 
+def no_places(n: int) -> c.Places:
+    """Room for no exchange yet."""
+    whole, real = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape))
+    return c.Places(
+        *(whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)),
+        *(real(0, n) for _ in range(5)),
+        *(real(0, 0) for _ in range(4)),
+    )
+
+
 def _fitted(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The array with at least these rows and columns."""
     wanted = (max(array.shape[0], shape[0]), max(array.shape[1], shape[1]))

@@ -10,7 +10,7 @@ Legend: n hosts, E edges of one exchange.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from simnet.timeplane.account import SHOWN_ROUNDS, Account, Hooks, Values
 from simnet.timeplane.averages import Averages, UnderWay
 from simnet.timeplane.boxes import Port, Routes, Way
 from simnet.timeplane.cuts import check_starved, cut, leave_waiting
+from simnet.timeplane.departures import watch_departures
 from simnet.timeplane.exchanges import Exchanges
 from simnet.timeplane.mail import Mail
 from simnet.timeplane.relays import Relays
@@ -68,6 +69,9 @@ class Walker:
         self.receive_free = [0.0] * n
         self.serial_receiver = book.network.receive_ports == "serial"
         self.waiting: list[Any] = [None] * n  # the box or receive that a host waits in
+        self.presence, self.back = book.presence, book.presence.back
+        self.calendar: list[bool] = book.presence.has_n.tolist()  # who has absences or slow periods
+        self.gone, self.departed = [False] * n, list[int]()  # who has left for good; those who were to report
         self.finished = [False] * n
         self.compute, self.comm, self.idle = [0.0] * n, [0.0] * n, [0.0] * n
         self.exchanges = Exchanges(self)
@@ -87,15 +91,28 @@ class Walker:
         """Put a light event into SimPy's queue."""
         heappush(self._queue, (t, priority, self._next_id(), Light(callback, a, b)))
 
+    def push_back(
+        self, t: float, callback: Callable[[Any], None], i: int, b: Any = None, priority: int = COMPLETION
+    ) -> None:
+        """The same for something that host i does: at its return, if it is away by then."""
+        if self.calendar[i]:
+            t = self.back(i, t)
+            if t == INF:
+                return
+        self.push(t, callback, i, b, priority)
+
     def run(self) -> None:
         """Walk until every program has ended, the cut by time, or a stop by the run."""
+        watch_departures(self)
         for i in range(self.book.n):
-            self.push(0.0, self._resume, i)
+            self.push_back(0.0, self._resume, i)
         try:
             until = self.account.until
             queue, step = self._queue, self.env.step
             while queue and not self.stopping and not self.ended and queue[0][0] <= until:
                 step()
+            if self.ended and not self.stopping:
+                self._deliver()
             if not self.stopping:
                 leave_waiting(self)
                 self.exchanges.settle()
@@ -111,6 +128,15 @@ class Walker:
             account.comm_s += self.comm
             account.idle_s += self.idle
             account.reports_n += self.reports
+
+    def _deliver(self) -> None:
+        """Every program has ended: what is still before a receiver's port gets through."""
+        queue, until = self._queue, self.account.until
+        while queue and queue[0][0] <= until:
+            t, _, _, event = heappop(queue)
+            if event.callbacks[0] == self._first_bit:
+                self.env._now = t
+                self._first_bit(event)
 
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
@@ -141,11 +167,13 @@ class Walker:
                 seconds = entry.listed[m]
                 if seconds == 0.0:
                     continue
+                end = now + seconds if not self.calendar[i] else self._end(i, now, seconds, op)
                 if op == Op.WORK:
-                    self.compute[i] += seconds if now + seconds <= self.account.until else self.account.until - now
+                    self.compute[i] += self._computed(i, now, seconds, end)
                     if self.spans:
-                        self.account.span(i, "compute", now, now + seconds, self.reports[i])
-                self.push(now + seconds, self._resume, i)
+                        self.account.span(i, "compute", now, end, self.reports[i])
+                if end < INF:
+                    self.push(end, self._resume, i)
                 return
             if op == Op.EXCHANGE:
                 self.exchanges.start(i, m, entry, now)
@@ -174,6 +202,17 @@ class Walker:
                 self.need_items("node.read").read(recording, m, entry)
             pos[i] = p + 1
 
+    def _end(self, i: int, now: float, seconds: float, op: int) -> float:
+        """When host i, which may be away or slow meanwhile, is done and there."""
+        return self.presence.work(i, now, seconds) if op == Op.WORK else self.back(i, now + seconds)
+
+    def _computed(self, i: int, now: float, seconds: float, end: float) -> float:
+        """Seconds of work from now on that lie before the cut; a host that is slow takes longer."""
+        until = self.account.until
+        if self.calendar[i]:
+            return self.presence.there(i, now, min(end, until))
+        return seconds if end <= until else until - now
+
     def _finished(self, recording: Recording) -> None:
         if recording in self.hooks.reporting:
             self.unfinished -= 1
@@ -197,29 +236,49 @@ class Walker:
             self.items.reported(recording, m, r)
         spent = self.spent.setdefault(r, {})
         spent[i] = self.compute[i], self.comm[i], self.idle[i], now
-        if not (times == INF).any():
-            del self.times[key]
-            if r + 1 >= SHOWN_ROUNDS:
-                self.spans = False
-            try:
-                self.stopping = self.hooks.reported(recording, r, times)
-            except RunError:
-                cut(self, r, spent)
-                raise
-            if self.stopping:
-                cut(self, r, spent)
-            for each in self.recordings if len(self.recordings) <= 8 else (recording,):  # roles, or single nodes
-                each.trim(min(self.pos[h] for h in each.members.tolist()))
-            if len(spent) == self.reporters:
-                del self.spent[r]
+        open_m = times == INF
+        if self.account.departures:
+            open_m &= ~np.array(self.gone)[recording.members]
+        if not open_m.any():
+            self.complete(recording, r)
+
+    def complete(self, recording: Recording, r: int) -> None:
+        """All members that are still there have made report r: tell the run."""
+        times = self.times.pop((recording.index_, r))
+        if r + 1 >= SHOWN_ROUNDS:
+            self.spans = False
+        self._told(lambda: self.hooks.reported(recording, r, times))
+        for each in self.recordings if len(self.recordings) <= 8 else (recording,):  # roles, or single nodes
+            there = [self.pos[h] for h in each.members.tolist() if not self.gone[h]]
+            each.trim(min(there, default=0))
+        if len(self.spent.get(r, ())) == self.reporters - sum(self.reports[h] <= r for h in self.departed):
+            del self.spent[r]
+
+    def told_gone(self, recording: Recording) -> None:
+        """Nobody of a recording will report again."""
+        self._told(lambda: self.hooks.left(recording))
+
+    def _told(self, tell: Callable[[], bool]) -> None:
+        """Let the run evaluate its next row; where it stops there, so does everybody."""
+        try:
+            self.stopping = tell()
+        except RunError:
+            cut(self, self.hooks.row, self.spent.get(self.hooks.row, {}))
+            raise
+        if self.stopping:
+            cut(self, self.hooks.row, self.spent.get(self.hooks.row, {}))
 
     def waited(self, i: int, since: float, until: float, handed: float) -> None:
         """Waiting until the last sender has sent is idle; from then on it is exposed communication."""
         if until > self.account.until:
             until = self.account.until
         turn = min(max(handed, since), until)
-        self.idle[i] += turn - since
-        self.comm[i] += until - turn
+        if self.calendar[i]:
+            self.idle[i] += self.presence.there(i, since, turn) if since < turn else 0.0
+            self.comm[i] += self.presence.there(i, turn, until) if turn < until else 0.0
+        else:
+            self.idle[i] += turn - since
+            self.comm[i] += until - turn
         if self.spans:
             self.account.span(i, "wait", since, until, self.reports[i])
 
@@ -256,12 +315,16 @@ class Walker:
         self.pos[j] += 1
         self._go(j, self.env._now)
 
-    def closed(self, x: Exchange | Average, entry: Entry) -> None:
-        """The last host has left: the value plane may run what rests on the exchange before this one."""
+    def closed(self, x: Exchange | Average, entries: list[Entry | None]) -> None:
+        """The last host has left: the value plane may run what rests on the exchange before this one. `entries`: by
+        which each host left, None for one that has gone for good.
+        """
         self.book.close(x)
         if self.items is None:
-            self.values.catch_up(self.recordings[0], self._mark)
-            self._mark = entry.mark + len(entry.tasks)
+            entry = next((e for e in entries if e is not None), None)
+            if entry is not None:
+                self.values.catch_up(self.recordings[0], self._mark)
+                self._mark = entry.mark + len(entry.tasks)
         elif isinstance(x, Average):  # an exchange's messages may still be on their way: see `_log`
             self.items.closed(x)
 

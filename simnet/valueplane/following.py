@@ -32,6 +32,7 @@ class Following(Single):
         self._bound: dict[tuple[int, int, Any], Any] = {}  # results that came with a message or an exchange
         self._sent: dict[tuple[Exchange | Average, int], tuple[Row, ...]] = {}
         self._history: dict[tuple[Any, int, int], list[tuple[int, float, tuple[Row, ...]]]] = {}
+        self._left: set[tuple[int, int]] = set()  # members that never return
         self._means: dict[tuple[Average, int], Row] = {}
         self._reported: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}  # (recording, member) -> report -> values
 
@@ -96,7 +97,8 @@ class Following(Single):
 
     def _forget_tasks(self, recording: Recording) -> None:
         """Forget the tasks that every member has run, and how often those were to be read that nobody holds."""
-        graph, r, members = recording.graph, recording.index_, range(len(recording.members))
+        graph, r = recording.graph, recording.index_
+        members = [m for m in range(len(recording.members)) if (r, m) not in self._left]
         base, low = self._base.get(r, 0), min(self._next.get((r, m), 0) for m in members)
         held = graph.live.union(*(self._values.get((r, m), {}) for m in members))
         for q in [q for q in graph.readers if q < low and q not in held]:
@@ -175,8 +177,7 @@ class Following(Single):
             mine = own[rank[host, source]] if (host, source) in rank else self.blank(own.shape[1:])
         if x.missing == "stale":
             heard = self._history.setdefault((x.channel, edge, i), [])
-            lost = x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]
-            if message is not None and not lost:
+            if message is not None and self.book.is_through(x, edge, arrival):
                 heard.append((x.k, arrival, (message,)))
             there = [(k, row) for k, t, (row,) in heard if t <= now and k != x.k]  # late is lost for its own exchange
             if there:
@@ -188,7 +189,7 @@ class Following(Single):
     def late(self, x: Exchange, edge: int, t: float) -> None:
         """A message comes at t, after its receiver has left: under `missing="stale"` it replaces the stored copy."""
         source, host = int(x.edges.source[edge]), int(x.edges.target[edge])
-        if x.fate is not None and self.book.network.policy != "retry" and not x.fate.delivered_E[edge]:
+        if not self.book.is_through(x, edge, t):
             return
         if x.active_n is not None and not x.active_n[source]:
             return
@@ -250,6 +251,10 @@ class Following(Single):
             raise ProgramError(UNEQUAL)
         entry.number = number
         self.sweep(recording, m)
+
+    def left(self, recording: Recording, m: int) -> None:
+        """Member m has left for good: no task of its will run."""
+        self._left.add((recording.index_, m))
 
     # ---- reports ---------------------------------------------------------------------------------------------------
 

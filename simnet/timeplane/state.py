@@ -1,0 +1,95 @@
+"""What the compiled walk keeps between calls: arrays, by name.
+
+Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges, V entries, W rows of work, R reports,
+I intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Heap(NamedTuple):
+    """Events by (time, priority and sequence number); the heap moves numbers of rows that hold the rest."""
+
+    t: Any  # float64 (cap,)
+    order: Any  # int64 (cap,)
+    row: Any  # int64 (cap,): a permutation; behind the heap's end stand the rows that are free
+    what: Any  # int64 (cap, 4): kind and up to three arguments
+    x: Any  # float64 (cap, 2)
+
+
+class Places(NamedTuple):
+    """Exchanges under way."""
+
+    id: Any  # int64 (K,)
+    edges: Any  # int64 (K,): which set of edges
+    deadline_s: Any  # float64 (K,)
+    remaining: Any  # int64 (K,): hosts that have not left
+    unknown: Any  # int64 (K,): messages whose arrival is not known
+    last: Any  # int64 (K,): who left last
+    active: Any  # bool (K, n)
+    left: Any  # int64 (K, n)
+    latest: Any  # float64 (K, n)
+    handed: Any
+    start: Any
+    since: Any
+    leave: Any
+    arrival: Any  # float64 (K, E)
+    offset: Any
+    own: Any
+    busy: Any  # float64 (K, P)
+
+
+class Edges(NamedTuple):
+    """What each host sends over each set of edges."""
+
+    host_ports: Any  # int64 (T, n + 1): where a host's ports begin
+    port: Any  # int64 (T, P)
+    rank: Any  # int64 (T, P): the port's place in `busy`
+    port_messages: Any  # int64 (T, P + 1): where a port's messages begin
+    edge: Any  # int64 (T, E)
+    target: Any  # int64 (T, E)
+
+
+class Table(NamedTuple):
+    """The verb table."""
+
+    op: Any  # int64 (V,)
+    argument: Any  # int64 (V,): the row of work, or the place of the exchange (-1: none yet)
+    seconds: Any  # float64 (W, n)
+    report_position: Any  # int64 (reports known,)
+
+
+class Hosts(NamedTuple):
+    """Where every host stands."""
+
+    pos: Any  # int64 (n,)
+    waiting: Any  # int64 (n,): the place of the exchange it waits in, or -1
+    reports: Any  # int64 (n,)
+    finished: Any  # bool (n,)
+    compute: Any  # float64 (n,)
+    comm: Any
+    idle: Any
+    finish_s: Any
+    free: Any  # float64 (ports,)
+    receive_free: Any  # float64 (n,)
+    times: Any  # float64 (R, n): when reports were made
+    made: Any  # int64 (R,): by how many
+    spent: Any  # float64 (R, 3, n): seconds computed, communicated and idle until then
+    closings: Any  # int64 (K + 1,): exchanges that the last host has left
+    spans: Any  # float64 (cap, 5): node, kind, start, end, round
+
+
+class Calendar(NamedTuple):
+    """Who is away or slow when; see `simnet.presence.Spells`."""
+
+    has: Any  # bool (n,): whether there is anything of a host here
+    known_s: Any  # float64 (1,): up to here all absences are
+    ptr: Any  # int64 (n + 1,)
+    start: Any  # float64 (I,)
+    end: Any
+    slow_ptr: Any  # the same of slow periods
+    slow_start: Any
+    slow_end: Any
+    slow_factor: Any
