@@ -18,7 +18,7 @@ from simnet.errors import InputError, nearest
 from simnet.record import Record, rises
 from simnet.units import human
 
-BASE_COLUMNS = ("round", "sim_time_s", "host_time_s", "wire_bytes", "messages")
+BASE_COLUMNS = ("round", "sim_time_s", "host_time_s", "wire_bytes", "messages", "nodes")
 READ_FIRST = ("round", "sim_time_s", "wire_bytes", "objective", "consensus_distance", "accuracy")
 KINDS = {"payload": "payload", "index": "indices", "header": "headers", "retransmitted": "retransmissions",
          "acknowledgement": "acknowledgements"}  # fmt: skip
@@ -118,6 +118,11 @@ def _outcome(record: Record) -> list[str]:
     ]
 
 
+_SECONDS = (
+    ("compute_s", "compute"), ("exposed_comm_s", "exposed communication"), ("idle_s", "idle"), ("away_s", "away"),
+)  # fmt: skip
+
+
 def _time(record: Record) -> list[str]:
     total = _last(record, "sim_time_s")
     if total is None:
@@ -125,7 +130,9 @@ def _time(record: Record) -> list[str]:
     rounds = _last(record, "round") or 0
     said = _same_unit(total, "sim_time_s")
     lines = [_line("simulated time", said(total), _count(int(rounds), "round"))]
-    for name, label in (("compute_s", "compute"), ("exposed_comm_s", "exposed communication"), ("idle_s", "idle")):
+    for name, label in _SECONDS:
+        if name == "away_s" and not np.any(record.nodes.get(name, 0)):
+            continue
         per_node = record.nodes.get(name, np.empty(0))
         if len(per_node) and np.isfinite(per_node).all():
             mean, low, high = float(per_node.mean()), float(per_node.min()), float(per_node.max())
@@ -137,6 +144,8 @@ def _time(record: Record) -> list[str]:
         else:
             continue
         lines.append(_line(f"  {label}", said(mean), note))
+    if gone := record.summary.get("never_returned"):
+        lines.append(_sentence("never returned", f"node {', '.join(str(name) for name in gone)}"))
     return lines
 
 
