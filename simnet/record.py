@@ -4,7 +4,7 @@
     ├── scenario.yaml     the scenario as it was run, every default filled in
     ├── record.sqlite     write-ahead logged; tables meta, rounds, nodes, links, messages, spans
     ├── summary.json      the end of the run, written last (numbers that are not finite become null)
-    ├── final.npz         the last values of every node, where they take at most 64 MB
+    ├── final.npz         the last values of every node that never left for good, where they take at most 64 MB
     └── *.png             plots, by `simnet.analysis.plot.save_plots`
 
 A row that was committed survives the end of the process in any form, kill -9 included; a power cut may cost
