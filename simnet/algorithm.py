@@ -59,8 +59,38 @@ class Algorithm:
         """
         return None
 
+    @property
+    def partners_by_time(self) -> bool:
+        """Whether simulated time sets who meets whom: rows of the record then lie on a grid of time."""
+        return any(mentions(p, self, w) for p in self.programs().values() for w in ("meet", "peer"))
+
+    @property
+    def only_meets(self) -> bool:
+        """Whether meetings are all that passes between its nodes."""
+        return not self.roles and not any(mentions(self.program, self, w) for w in _OTHER_TRAVEL)
+
     def programs(self) -> dict[str, Callable[[Node], Program]]:
         """The generator function of each role; a single program is the role `node`."""
         if self.roles:
             return {role: getattr(self, role) for role in self.roles}
         return {"node": self.program}
+
+
+_OTHER_TRAVEL = (
+    "gossip", "exchange", "average", "all_gather", "send", "broadcast", "scatter", "receive", "gather", "read", "start",
+)  # fmt: skip
+
+
+def mentions(program: Callable[..., Any], algorithm: Any, word: str) -> bool:
+    """Whether a program's text, or a method or function that it calls, uses the name `word`."""
+    return _mentions(program, algorithm, word, set())
+
+
+def _mentions(program: Callable[..., Any], algorithm: Any, word: str, seen: set[str]) -> bool:
+    names = set(program.__code__.co_names) - seen
+    seen |= names
+    if word in names:
+        return True
+    globals_ = getattr(program, "__globals__", {})
+    called = [found for name in names for found in (getattr(algorithm, name, None), globals_.get(name))]
+    return any(_mentions(f, algorithm, word, seen) for f in called if callable(f) and hasattr(f, "__code__"))

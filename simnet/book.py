@@ -15,13 +15,14 @@ import numpy as np
 from simnet import mixing as mixings
 from simnet import streams
 from simnet.collectives import waves_of
-from simnet.errors import CapabilityError, ProgramError, ScenarioError
+from simnet.errors import CapabilityError, ProgramError, ScenarioError, TopologyError
 from simnet.exchange import INF, Average, Channel, Exchange, RelayedAverage, ServerAverage, Wave
 from simnet.graph import Value
 from simnet.mixing import Mixing
 from simnet.network.fate import Fates
 from simnet.network.network import EdgeSet, Network
 from simnet.node import Sample
+from simnet.partners import Partners
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
@@ -51,6 +52,7 @@ class Book:
     rounds: int | None = None
     evaluated: Callable[[int], bool] = lambda r: True
     pin_all: bool = False  # a stop by time: any report may turn out to be a node's last
+    on_grid: bool = False  # rows lie on a grid of simulated time, since partners are set by time
     find_topology: Callable[[Any], Topology] | None = None
     grain: float = mixings.GRAIN_FLOAT32
     presence: Presence = field(default_factory=lambda: Presence(0))
@@ -74,6 +76,7 @@ class Book:
         self._waves: dict[Any, tuple[Wave, ...]] = {}
         self._topologies: dict[Any, Topology] = {}
         self._over: dict[int, Any] = {}
+        self._partners: dict[str, Partners] = {}
         self._numbers = dict.fromkeys(self.members, 0)
 
     @property
@@ -177,20 +180,34 @@ class Book:
         key = (id(topology), role, 0 if topology.static else k)
         found = self._edges.get(key)
         if found is None:
-            source, target = topology.edges(k)
-            given = topology.weights(k)
-            hosts = self.members[role]
-            if len(hosts) < self.n:
-                inside = np.zeros(self.n, bool)
-                inside[hosts] = True
-                keep = inside[source] & inside[target]
-                source, target = source[keep], target[keep]
-                given = None if given is None else given[keep]
+            source, target, given = self._among(topology, k, role)
             found = self.network.edge_set(source, target), self._mix(source, target, given)
             if not topology.static and len(self._edges) > 64:
                 self._edges.pop(next(iter(self._edges)))
             self._edges[key] = found
         return found
+
+    def _among(self, topology: Topology, k: int, role: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Ends and given weights of the topology's edges among the role's members."""
+        (source, target), given, hosts = topology.edges(k), topology.weights(k), self.members[role]
+        if len(hosts) == self.n:
+            return source, target, given
+        inside = np.zeros(self.n, bool)
+        inside[hosts] = True
+        keep = inside[source] & inside[target]
+        return source[keep], target[keep], None if given is None else given[keep]
+
+    def partners(self, role: str) -> Partners:
+        """Whom members of the role may meet or send to at random; TopologyError where one has nobody."""
+        if role not in self._partners:
+            if not self.topology.static:
+                raise TopologyError(
+                    "partners are drawn among the neighbours of a topology that stays the same, and this one changes"
+                )
+            source, target, _ = self._among(self.topology, 0, role)
+            edges, somebody = self.network.edge_set(source, target), len(self.topology.edges(0)[0]) > 0
+            self._partners[role] = Partners(edges, self.members[role], self.network.hosts, somebody)
+        return self._partners[role]
 
     def _mix(self, source: np.ndarray, target: np.ndarray, given: np.ndarray | None) -> Mixing:
         if given is not None:

@@ -21,6 +21,10 @@ class Op:
     RECEIVE = 8
     WAIT = 9
     READ = 10
+    PUBLISH = 11
+    TAKE = 12  # read what is published
+    MEET = 13
+    START_WAIT = 14
 
 
 class Entry:
@@ -31,8 +35,8 @@ class Entry:
     """
 
     __slots__ = (
-        "active", "frm", "listed", "mark", "number", "occurrence", "op", "plain", "reliable", "results", "rows",
-        "seconds", "shapes", "stand_ins", "tasks", "timeout_s", "to", "travel", "when_task",
+        "active", "frm", "listed", "mark", "number", "occurrence", "op", "peers", "plain", "pool", "reliable",
+        "results", "rows", "seconds", "shapes", "stand_ins", "tasks", "timeout_s", "timer", "to", "travel", "when_task",
     )  # fmt: skip
 
     def __init__(self, op: int, mark: int) -> None:
@@ -46,7 +50,10 @@ class Entry:
         self.when_task: int | None = None
         self.number: Any = None  # what `read` got; the payload bytes of a send
         self.to: Any = None  # hosts, ascending
+        self.peers: Any = None  # of a send: the one target of each member, where members differ
         self.frm: Any = None  # hosts, or "any"
+        self.pool: Any = None  # of a meeting: who may be met
+        self.timer: Any = None  # of a receive: the started wait that ends it
         self.rows = False  # scatter: row i to the i-th host
         self.reliable = True
         self.timeout_s: float | None = None

@@ -55,12 +55,24 @@ class Pending:
         self.entry: Any = None
 
 
+class Peers:
+    """One node for each member of the asking role: a target that differs from node to node. Known when recorded."""
+
+    def __init__(self, hosts_M: np.ndarray) -> None:
+        self.hosts_M = hosts_M
+
+    def __repr__(self) -> str:
+        return f"Peers({self.hosts_M.tolist()})"
+
+
 class Batch:
-    """A ticket for one minibatch of `size` rows; the same ticket (its `key`) gives the same rows."""
+    """A ticket for one minibatch of `size` rows; the same ticket (its `key`) gives the same rows. Executors that run
+    nodes at different rounds as one batch give a key for each node.
+    """
 
     __slots__ = ("key", "size")
 
-    def __init__(self, key: int, size: int) -> None:
+    def __init__(self, key: Any, size: int) -> None:
         self.key, self.size = key, size
 
 
@@ -135,6 +147,19 @@ class Node:
         """Mixing weights of the `in` or `out` neighbours in node order, padded with 0: shape (largest degree,)."""
         return self._r.neighbour_weights(side)
 
+    def publish(self, v: Value) -> None:
+        """Put v where a partner may read and replace it while this node computes."""
+        self._r.publish(v)
+
+    @property
+    def published(self) -> Value:
+        """What stands there now: one's own last `publish`, or what a meeting has made of it since."""
+        return self._r.published()
+
+    def peer(self) -> Peers:
+        """One neighbour drawn at random, for `send(..., to=)`; another one at each call and for each node."""
+        return self._r.peer()
+
     @property
     def slices(self) -> dict[str, slice]:
         """Where the problem's named parts (layers) lie in x: `x[node.slices["0.weight"]]` is that part, flat."""
@@ -199,7 +224,7 @@ class Node:
         return Verb("all_gather", (v,), None)
 
     def send(self, *v: Value, to: Any, reliable: bool = True) -> Verb:
-        """One message carrying all of v to each of `to` (a role or a sample); done when handed to the port."""
+        """One message carrying all of v to `to` (a role, a sample, a `peer()`); done when handed to the port."""
         return Verb("send", v, None, to=to, reliable=reliable)
 
     def broadcast(self, *v: Value, to: Any = None) -> Verb:
@@ -210,17 +235,29 @@ class Node:
         """Send row i of `rows` to the i-th node of `to`."""
         return Verb("scatter", (rows,), None, to=to)
 
-    def receive(self, frm: Any, timeout_s: float | None = None, missing: Missing = None) -> Verb:
-        """The next message from the one node of `frm`; `frm="any"`: the earliest that waits."""
-        return Verb("receive", (), None, frm=frm, timeout_s=timeout_s, missing=missing)
+    def receive(
+        self, frm: Any, timeout_s: float | None = None, missing: Missing = None, until: Pending | None = None
+    ) -> Verb:
+        """The next message from the one node of `frm`; `frm="any"`: the earliest that waits. `until`: a started
+        `wait` whose end ends this too, as a timeout would.
+        """
+        return Verb("receive", (), None, frm=frm, timeout_s=timeout_s, missing=missing, until=until)
 
     def gather(self, frm: Any, timeout_s: float | None = None, missing: Missing = None) -> Verb:
         """The next message from each node of `frm`, as rows: shape (nodes of frm, *shape)."""
-        return Verb("gather", (), None, frm=frm, timeout_s=timeout_s, missing=missing)
+        return Verb("gather", (), None, frm=frm, timeout_s=timeout_s, missing=missing, until=None)
 
-    def wait(self, seconds: float) -> Verb:
-        """Let simulated seconds pass."""
-        return Verb("wait", (), None, seconds=seconds)
+    def meet(self, pool: str = "neighbours") -> Verb:
+        """Replace what this node and one partner have published by their mean, at both or at neither; gives the mean.
+
+        pool="neighbours": a random neighbour, whatever it does meanwhile; one's message goes first, the answer comes
+        back. "ready": a random one of the neighbours that wait to meet too, or the first that will.
+        """
+        return Verb("meet", (), None, pool=pool)
+
+    def wait(self, seconds: float, spread: float = 0.0) -> Verb:
+        """Let simulated seconds pass; with `spread`, times a uniform factor between 1 - spread and 1 + spread."""
+        return Verb("wait", (), None, seconds=seconds, spread=spread)
 
     def read(self, v: Value) -> Verb:
         """A number, now; where the role has several members they must all hold the same."""

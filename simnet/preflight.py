@@ -26,6 +26,15 @@ def check(plan: Plan) -> None:
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
     capability(algorithm, plan.book())
+    if algorithm.partners_by_time:
+        for role in plan.members:
+            plan.book().partners(role)
+    elif scenario.evaluate_period is not None:
+        raise ScenarioError(
+            f"rows of {name} end with its rounds: say 'evaluate_every', in rounds",
+            field="evaluate_period",
+            value=scenario.evaluate_period,
+        )
     if scenario.collective.server is not None:
         host_number(plan.network, scenario.collective.server, "collective.server")
     if scenario.problem.batch != "full":

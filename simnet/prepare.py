@@ -68,6 +68,7 @@ class Plan:
             evaluated=lambda r: (r + 1) % every == 0 or r == last,
             pin_all=scenario.stop.sim_time is not None or scenario.stop.bytes is not None,
             find_topology=lambda over: find_topology(scenario, over, self.network.n),
+            on_grid=self.algorithm.partners_by_time,
             grain=self.grain,
             presence=self.presence,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from simnet.book import Book
 from simnet.entries import Entry, Op, Report
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, nearest
 from simnet.graph import Graph, Shape, Value
-from simnet.node import Batch, Node, Pending, Sample, Verb
+from simnet.node import Batch, Node, Peers, Pending, Sample, Verb
 from simnet.verbs import SPLIT, enter
 
 _IDLE_REPORTS = 10_000  # reports in a row, at one moment, that no honest program makes
@@ -40,6 +40,7 @@ class Recording:
         self._trimmed = 0
         self._waiting: list[Entry] | None = None  # the entries whose results the generator waits for
         self._tuple = False
+        self.shown: Shape | None = None  # of what is published
         generator = program(Node(self))
         if not hasattr(generator, "send"):
             raise ProgramError(f"the program of role {role!r} never yields: write it as a generator, with 'yield'")
@@ -185,6 +186,11 @@ class Recording:
                 f"{_IDLE_REPORTS} reports without a verb between them: simulated time passes at 'yield' alone, so "
                 "such a program never gets on"
             )
+        if self.book.on_grid:  # any report may be a node's last before a row: a task keeps it, node by node
+            flat = [v for given in values.values() for v in (given if isinstance(given, tuple | list) else (given,))]
+            widths = {name: len(v) if isinstance(v, tuple | list) else None for name, v in values.items()}
+            self.graph.add("report", tuple(flat), payload=(index, widths), shape=())
+            values = {}
         kept = values if self.book.evaluated(index) or self.book.pin_all else {}
         self.reports.append(Report(index, len(self.entries), self.graph.next, kept))
 
@@ -220,6 +226,32 @@ class Recording:
             return edges.target, mixing.weight
         order = np.lexsort((edges.target, edges.source))
         return edges.source[order], mixing.weight[order]
+
+    # ---- what is published -----------------------------------------------------------------------------------------
+
+    def publish(self, v: Any) -> None:
+        """An entry of its own: each node publishes when it gets there."""
+        if isinstance(v, Verb):
+            v.forgotten()
+        if not isinstance(v, Value):
+            raise ProgramError(f"node.publish takes a Value, not {type(v).__name__}")
+        if self.shown is not None and self.shown != v.shape:
+            raise ProgramError(f"node.publish: a Value of shape {v.shape}, where {self.shown} was published before")
+        self.shown = v.shape
+        entry = self.new(Op.PUBLISH)
+        self.graph.add("publish", (v,), shape=())
+        entry.mark = self.graph.next
+
+    def published(self) -> Value:
+        if self.shown is None:
+            raise ProgramError("node.published is read before anything was published: call node.publish(x) first")
+        return self.graph.add("published", payload=(self.new(Op.TAKE), 0), shape=self.shown)
+
+    def peer(self) -> Peers:
+        partners = self.book.partners(self.role)
+        occurrence = self.count("peer")
+        keys = streams.keys(streams.key(self.book.seed, "peer", self.role, occurrence), self.members)
+        return Peers(partners.pick(self.members, streams.uniform(keys, 1)[:, 0]))
 
     def start(self, verb: Verb) -> Pending:
         if not isinstance(verb, Verb) or verb.kind not in SPLIT:

@@ -19,7 +19,7 @@ from pydantic import PrivateAttr, ValidationError
 from simnet import registry, sources
 from simnet.errors import InputError, ScenarioError, nearest
 from simnet.explain import explain
-from simnet.fields import Count, Host, Part, Section, Whole
+from simnet.fields import Count, Host, Part, PositiveSeconds, Section, Whole
 from simnet.sections import Collective, Execution, Network, Nodes, Problem, Recording, Stop
 
 
@@ -46,6 +46,9 @@ class Scenario(Section):
     stop: Stop = Stop()
     evaluate_every: Count | None = None
     """Rounds between two evaluations; by default 50 rows a run."""
+    evaluate_period: PositiveSeconds | None = None
+    """Simulated time between two rows where partners are set by time (AD-PSGD and its like); by default about 50 rows a
+    run."""
     target: dict[str, float] = {}
     """Metric and value whose first reaching is reported, such as {accuracy: 0.9}."""
     execution: Execution = Execution()

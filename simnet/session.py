@@ -156,6 +156,8 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
                 value=execution.tier,
             )
         return [("events", "items")]
+    if algorithm.partners_by_time:
+        return _meeting_candidates(plan)
     tiers = [("events", "lockstep"), ("events", "items")]
     if execution.tier == "events":
         return tiers
@@ -164,6 +166,27 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
     worthwhile = len(plan.topology.edges(0)[0]) * plan.scenario.rounds >= WORTH_COMPILING
     compiled = [("compiled", "lockstep")] if worthwhile and find_spec("numba") is not None else []
     return [("arrays", "lockstep"), *compiled, *tiers]
+
+
+def _meeting_candidates(plan: Plan) -> list[tuple[str, str]]:
+    """The same where partners are set by time: whole arrays of records, or node by node."""
+    execution, algorithm = plan.scenario.execution, plan.algorithm
+    if execution.tier == "arrays":
+        raise ScenarioError("partners are set by time: the arrays tier has none", field="execution.tier",
+                            value=execution.tier)  # fmt: skip
+    if execution.executor != "batched" or not algorithm.only_meets:
+        if execution.tier == "compiled":
+            raise ScenarioError(
+                "the compiled tier runs a batched program that computes and meets, and does nothing else",
+                field="execution.tier",
+                value=execution.tier,
+            )
+        return [("events", "items")]
+    if execution.tier != "auto":
+        return [(execution.tier, "pairs")]
+    worthwhile = plan.network.n * plan.scenario.rounds >= WORTH_COMPILING / 20
+    compiled = [("compiled", "pairs")] if worthwhile and find_spec("numba") is not None else []
+    return [*compiled, ("events", "pairs")]
 
 
 class NoValues:
@@ -189,10 +212,15 @@ class NoValues:
         self.catch_up(recording, 0)
         return ()
 
+    def publish(self, recording: Recording, *_: Any) -> None:
+        self.catch_up(recording, 0)
+
+    take = enter = publish
+
     def _ignore(self, *_: Any) -> None:
         """Values are nobody's concern here."""
 
-    started = finished = late = averaged = closed = received = reported = forget = left = _ignore
+    started = finished = late = averaged = closed = received = reported = met = forget = left = _ignore
 
 
 _NEEDS_NUMBERS = (

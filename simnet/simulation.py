@@ -6,12 +6,14 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from simnet import grid
+from simnet.algorithm import mentions
 from simnet.book import Book
 from simnet.ending import finish
 from simnet.errors import Diverged, Outcome, ProgramError, RunError
@@ -43,7 +45,7 @@ class Simulation:
         self.recordings = self._recordings()
         programs = plan.algorithm.programs()
         self.reporting = [
-            r for r in self.recordings if len(programs) == 1 or _reports(programs[r.role], plan.algorithm, set())
+            r for r in self.recordings if len(programs) == 1 or mentions(programs[r.role], plan.algorithm, "report")
         ]
         self.outcome, self.text = Outcome.FINISHED, ""
         self.last_row: dict[str, Any] = {}
@@ -53,6 +55,8 @@ class Simulation:
         self.row = -1
         self._left: set[int] = set()  # recordings all of whose members have left for good
         self._partial: list[tuple[Recording, int, np.ndarray]] = []
+        self.row_at = np.inf  # the time of the next row, where rows lie on a grid of time
+        self.row_period = np.inf
         self.began = time.perf_counter()
         self._told = 0.0
         self._collected = self.began
@@ -70,12 +74,16 @@ class Simulation:
         plane: Any
         if self.tier == "arrays":
             plane = ArraysPlane(self.book, self.recordings[0], self.account, self.values, self)
+        elif self.tier == "compiled" and self.book.on_grid:
+            from simnet.timeplane.pairwise import PairwiseWalker
+
+            plane = PairwiseWalker(self.book, self.recordings[0], self.account, self.values, self)
         elif self.tier == "compiled":
             from simnet.timeplane.events import CompiledWalker  # numba is imported where it is needed
 
             plane = CompiledWalker(self.book, self.recordings[0], self.account, self.values, self)
         else:
-            items = self.values if self.kind == "items" or self.estimating else None
+            items = self.values if self.kind != "lockstep" or self.estimating else None
             plane = Walker(self.book, self.recordings, self.account, self.values, self, items)
         collecting = gc.isenabled()
         gc.disable()  # recording makes millions of small objects and no cycles; see `_breathe`
@@ -133,6 +141,11 @@ class Simulation:
         to stop the run at `row`.
         """
         self._breathe()
+        if self.book.on_grid:
+            if index == 0:
+                grid.lay(self, float(times[times < np.inf].max()))
+            self.tell(index, float(times[times < np.inf].max()))
+            return False
         late = times > self.account.until
         if (late & ~(self.account.gone_n[recording.members] & (times == np.inf))).any():
             self._partial.append((recording, index, times))
@@ -162,7 +175,7 @@ class Simulation:
         latest = max(float(t[t < np.inf].max()) for t in made.values())
         stop = self._stops(index)
         if self.book.evaluated(index) or stop:
-            self._row(index, latest, self._bytes(index), self._states(index, made), self._hosts(made))
+            self.write(index, latest, self._bytes(index), self._states(index, made), self._hosts(made))
             stop = stop or self._meets_targets()
         for r in (r for r in self.reporting if r.index_ in made):
             if not self.book.pin_all or self.account.until == np.inf:
@@ -170,8 +183,16 @@ class Simulation:
             elif index:
                 r.reports[index - 1].values = {}
         self._forget(index)
-        self._tell(index, latest)
+        self.tell(index, latest)
         return stop
+
+    def row_due(self, reports_n: Sequence[int]) -> bool:
+        """The clock has come to `row_at`; each host has made `reports_n` reports. True to stop the run there."""
+        self._breathe()
+        stop = grid.due(self, reports_n)
+        return stop or self._meets_targets()
+
+    # ---- rows by round ---------------------------------------------------------------------------------------------
 
     def _bytes(self, index: int) -> int:
         """Bytes on the wire of rounds up to a report's."""
@@ -210,7 +231,7 @@ class Simulation:
         if self.estimating:
             return {}
         if self.kind == "items":
-            return self._stack(
+            return self.stack(
                 {(i, m): index for i, times in made.items() for m in np.flatnonzero(times < np.inf).tolist()}
             )
         recording = self.reporting[0]
@@ -225,10 +246,8 @@ class Simulation:
         there = made[recording.index_] < np.inf
         return states if there.all() else _chosen(states, np.flatnonzero(there))
 
-    def _stack(self, which: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+    def stack(self, which: Mapping[tuple[int, int], int]) -> dict[str, Any]:
         """States of the reporting hosts, ascending, each from its own report."""
-        import torch
-
         hosts = sorted(
             (int(r.members[m]), i, m)
             for i, r in enumerate(self.reporting)
@@ -236,22 +255,21 @@ class Simulation:
             if (r.index_, m) in which
         )
         members = [(self.reporting[i], m) for _, i, m in hosts]
-        found = [self.values.report_of(r, m, which[r.index_, m]) for r, m in members]
-        names = found[0] if found else {}
-        return {
-            name: tuple(torch.stack([f[name][k] for f in found]) for k in range(len(names[name])))
-            if isinstance(names[name], tuple)
-            else torch.stack([f[name] for f in found])
-            for name in names
-        }
+        states: dict[str, Any] = self.values.stacked([(r, m, which[r.index_, m]) for r, m in members])
+        return states
 
-    def _row(self, index: int, sim_time_s: float, wire_bytes: int, states: dict[str, Any], hosts: np.ndarray) -> None:
+    def write(
+        self, index: int, sim_time_s: float, wire_bytes: int, states: dict[str, Any], hosts: np.ndarray,
+        messages: int | None = None,
+    ) -> None:  # fmt: skip
         """Evaluate, and write a row of the record."""
+        if messages is None:
+            messages = sum(self.account.ledger.round_messages[: index + 1])
         row: dict[str, Any] = {
             "round": index + 1,
             "sim_time_s": sim_time_s,
             "wire_bytes": wire_bytes,
-            "messages": int(sum(self.account.ledger.round_messages[: index + 1])),
+            "messages": int(messages),
         }
         if self.account.departures:
             row["nodes"] = len(hosts)
@@ -278,13 +296,14 @@ class Simulation:
             trackers = list(zip(p, u, strict=True)) if isinstance(p, tuple) else [(p, u)]
         return evaluate(self.plan.problem, states["x"], trackers=trackers, nodes=nodes)
 
-    def _tell(self, index: int, sim_time_s: float) -> None:
+    def tell(self, index: int, sim_time_s: float) -> None:
         now = time.perf_counter()
         if self.progress is None or (now - self._told < 0.1 and index + 1 < self.plan.scenario.rounds):
             return
         self._told = now
+        sent = self.account.ledger.wire_bytes if self.book.on_grid else self._bytes(index)
         event = {"round": index + 1, "rounds": self.plan.scenario.rounds, "sim_time_s": sim_time_s,
-                 "wire_bytes": self._bytes(index), "messages": self.account.ledger.messages}  # fmt: skip
+                 "wire_bytes": sent, "messages": self.account.ledger.messages}  # fmt: skip
         if "objective" in self.last_row:
             event["objective"] = self.last_row["objective"]
         self.progress(event)
@@ -294,6 +313,13 @@ class Simulation:
     def _after(self, plane: Any) -> None:
         """At a cut by time: the row of each node's own last report."""
         until = self.account.until
+        if self.book.on_grid:
+            ended = min(until, float(self.account.finish_s.max()))
+            if self.last_row.get("sim_time_s", -1.0) < ended:
+                grid.row(self, ended, self.account.reports_n.tolist())
+            if plane.unfinished and until < np.inf:
+                self.outcome = Outcome.TIME_LIMIT
+            return
         if until == np.inf:
             return
         if not isinstance(plane, ArraysPlane):
@@ -315,7 +341,7 @@ class Simulation:
         if fewest:
             states = self._cut_states(made, until, there, fewest - 1)
             hosts = self._hosts({i: np.where(each, 0.0, np.inf) for i, each in there.items()})
-            self._row(fewest - 1, until, self.account.ledger.wire_bytes, states, hosts)
+            self.write(fewest - 1, until, self.account.ledger.wire_bytes, states, hosts)
 
     def _cut_states(
         self, made: list[tuple[Recording, int, np.ndarray]], until: float, there: dict[int, np.ndarray], whole: int
@@ -326,7 +352,7 @@ class Simulation:
         if self.kind == "items":
             last = {(r.index_, m): int(self.account.reports_n[h]) - 1 for r in self.reporting
                     for m, h in enumerate(r.members) if there[r.index_][m]}  # fmt: skip
-            return self._stack(last)
+            return self.stack(last)
         recording = self.reporting[0]
         all_of_them = {recording.index_: np.zeros(len(recording.members))}
         states = {n: _copied(v) for n, v in self._states(whole, all_of_them).items()}
@@ -337,17 +363,6 @@ class Simulation:
             r.reports[index].values = {}
         remaining = there[recording.index_]
         return states if remaining.all() else _chosen(states, np.flatnonzero(remaining))
-
-
-def _reports(program: Callable[..., Any], algorithm: Any, seen: set[str]) -> bool:
-    """Whether a role's text, or a method or function that it calls, makes reports (a client's makes none)."""
-    names = set(program.__code__.co_names) - seen
-    seen |= names
-    if "report" in names:
-        return True
-    globals_ = getattr(program, "__globals__", {})
-    called = [found for name in names for found in (getattr(algorithm, name, None), globals_.get(name))]
-    return any(_reports(f, algorithm, seen) for f in called if callable(f) and hasattr(f, "__code__"))
 
 
 def _to_numpy(v: Any) -> np.ndarray:

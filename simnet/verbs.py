@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,14 @@ from simnet import streams
 from simnet.book import mask_of
 from simnet.entries import Entry, Op
 from simnet.errors import ProgramError, nearest
-from simnet.exchange import Average, Exchange
+from simnet.exchange import INF, Average, Exchange
 from simnet.graph import Value
-from simnet.node import Pending, Sample, Verb
+from simnet.node import Peers, Pending, Sample, Verb
 
 if TYPE_CHECKING:
     from simnet.recording import Recording
 
-SPLIT = frozenset({"gossip", "exchange", "average", "all_gather"})  # what may be started and finished apart
+SPLIT = frozenset({"gossip", "exchange", "average", "all_gather", "wait"})  # what may be started and finished apart
 
 
 def enter(r: Recording, verb: Any, split: bool = False) -> Entry:
@@ -41,6 +42,8 @@ def _finish(r: Recording, pending: Pending) -> Entry:
     started = pending.entry
     if started is None:
         raise ProgramError("a pending handle gives its result once")
+    if started.op == Op.START_WAIT:
+        raise ProgramError("a started wait is for receive(..., until=): to let time pass, write 'yield node.wait(...)'")
     entry = r.new(Op.FINISH if started.op == Op.START else Op.FINISH_AVERAGE)
     entry.tasks, entry.travel, entry.active = started.tasks, started.travel, started.active
     entry.when_task, entry.shapes = started.when_task, started.shapes
@@ -87,11 +90,29 @@ def _work(r: Recording, verb: Verb, split: bool) -> Entry:
 
 
 def _wait(r: Recording, verb: Verb, split: bool) -> Entry:
-    seconds = float(verb.options["seconds"])
-    if not seconds >= 0:
+    seconds, spread = float(verb.options["seconds"]), float(verb.options["spread"])
+    if not 0 <= seconds < INF:
         raise ProgramError(f"node.wait takes seconds of at least 0, not {seconds}")
-    entry = r.new(Op.WAIT)
+    if not 0 <= spread <= 1:
+        raise ProgramError(f"node.wait(spread={spread}): a spread is between 0 and 1")
+    entry = r.new(Op.START_WAIT if split else Op.WAIT)
     entry.seconds = np.full(len(r.members), seconds)
+    if spread:
+        keys = streams.keys(streams.key(r.book.seed, "wait", r.role, r.count("wait")), r.members)
+        entry.seconds *= 1.0 + spread * (2.0 * streams.uniform(keys, 1)[:, 0] - 1.0)
+    return entry
+
+
+def _meet(r: Recording, verb: Verb, split: bool) -> Entry:
+    if r.shown is None:
+        raise ProgramError("node.meet needs something published: call node.publish(x) first")
+    entry = r.new(Op.MEET)
+    entry.pool = verb.options["pool"]
+    if entry.pool not in ("neighbours", "ready"):
+        raise ProgramError(f"node.meet(pool={entry.pool!r}): say 'neighbours' or 'ready'")
+    r.book.partners(r.role)
+    entry.number = r.book.bytes_of(math.prod(r.shown))
+    entry.results = (r.graph.add("published", payload=(entry, 0), shape=r.shown),)
     return entry
 
 
@@ -214,7 +235,11 @@ def _hosts(r: Recording, who: Any, verb: str) -> np.ndarray:
 
 def _send(r: Recording, verb: Verb, split: bool) -> Entry:
     entry = r.new(Op.SEND)
-    entry.to = _hosts(r, verb.options["to"], verb.kind).tolist()
+    to = verb.options["to"]
+    if isinstance(to, Peers):
+        entry.peers = to.hosts_M.tolist()
+    else:
+        entry.to = _hosts(r, to, verb.kind).tolist()
     entry.tasks = tuple(v.id for v in verb.values)
     entry.reliable = verb.options.get("reliable", True)
     entry.shapes = tuple(v.shape for v in verb.values)
@@ -228,6 +253,8 @@ def _send(r: Recording, verb: Verb, split: bool) -> Entry:
 
 def _scatter(r: Recording, verb: Verb, split: bool) -> Entry:
     (rows,) = verb.values
+    if isinstance(verb.options["to"], Peers):
+        raise ProgramError("node.scatter sends a row to each of several nodes; to one peer, use node.send")
     entry = _send(r, verb, split)
     if rows.ndim == 0 or rows.shape[0] < len(entry.to):
         raise ProgramError(f"node.scatter needs a row for each of {len(entry.to)} nodes, and this Value has "
@@ -244,12 +271,20 @@ def _receive(r: Recording, verb: Verb, split: bool) -> Entry:
     entry.frm = "any" if frm == "any" else _hosts(r, frm, verb.kind).tolist()
     entry.rows = verb.kind == "gather"
     entry.timeout_s = verb.options["timeout_s"]
+    until = verb.options["until"]
+    if until is not None:
+        if not isinstance(until, Pending) or until.verb.kind != "wait":
+            raise ProgramError("node.receive(until=) takes a started wait: timer = node.start(node.wait(seconds))")
+        if entry.timeout_s is not None:
+            raise ProgramError("node.receive takes timeout_s= or until=, not both")
+        entry.timer = until.entry
     if missing is not None:
         entry.results = missing if isinstance(missing, tuple) else (missing,)
         entry.stand_ins = len(entry.results)
     if entry.frm != "any" and not entry.rows and len(entry.frm) != 1:
         raise ProgramError(f"node.receive takes one sender, and {frm!r} are {len(entry.frm)}: use node.gather")
-    if entry.timeout_s is not None and missing is None and (entry.rows or len(r.members) > 1):
+    limited = entry.timeout_s is not None or entry.timer is not None
+    if limited and missing is None and (entry.rows or len(r.members) > 1):
         raise ProgramError(
             f"node.{verb.kind} with a timeout needs missing=, a Value that stands in, where the role has several "
             "members or several messages are awaited"
@@ -265,6 +300,7 @@ _ENTER: dict[str, Callable[[Recording, Verb, bool], Entry]] = {
     "oracle": _oracle,
     "work": _work,
     "wait": _wait,
+    "meet": _meet,
     "read": _read,
     "gossip": _gossip,
     "exchange": _exchange,

@@ -139,7 +139,8 @@ def test_our_own_names_begin_with_simnet() -> None:
 
 
 # the tier that numba makes
-COMPILED = {f"simnet.timeplane.{name}" for name in ("compiled", "compiled_cuts", "events", "kept", "tables")}
+_NUMBA = ("compiled", "compiled_cuts", "events", "pairwise", "pairwise_loop", "state", "tables")
+COMPILED = {f"simnet.timeplane.{name}" for name in _NUMBA}
 
 
 def test_the_time_side_runs_where_torch_and_numba_are_absent() -> None:

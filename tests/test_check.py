@@ -46,6 +46,9 @@ NOT_APPLICABLE = {
     "ProxSkip": {RELIABLE, "bytes by formula"},
     "OverlapLocalSGD": {RELIABLE},
     "DelayedLocalSGD": {RELIABLE},
+    "ADPSGD": {MEAN},
+    "SwarmSGD": {MEAN, "bytes by formula"},
+    "GossipLearning": {MEAN, "batched = one by one, also where n = d", "group run = node run, also where n = d"},
 }
 
 

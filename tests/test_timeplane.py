@@ -332,7 +332,7 @@ def test_one_node_alone_and_nodes_without_edges_run() -> None:
 
 
 def test_the_walk_is_compiled_also_where_nothing_can_be_kept() -> None:
-    from simnet.timeplane.kept import kept
+    from simnet.jit import kept
 
     made: dict[str, Any] = {}
     exec("def double(x):\n    return 2 * x\n", made)  # a function without a file has no folder for its cache

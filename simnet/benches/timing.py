@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,10 @@ class Keep:
         self.reporting: list[Recording] = []
         self.x: Any = None
         self.row = -1
+        self.row_at = float("inf")
+
+    def row_due(self, reports_n: Sequence[int]) -> bool:
+        return False
 
     def left(self, recording: Recording) -> bool:
         return False

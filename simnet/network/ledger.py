@@ -46,6 +46,20 @@ class Ledger:
         self._round(round, total * times, count * times)
         self.nominal_bits += 8 * payload * count * times
 
+    def add_counts(self, edges: EdgeSet, payload: int, count_E: np.ndarray) -> None:
+        """Enter `count_E` lossless messages of `payload` bytes (headers apart) on each edge; they belong to no round
+        and are entered in the first.
+        """
+        count_H = np.repeat(count_E, np.diff(edges.hop_ptr))
+        on_link = np.zeros(self.network.links, dtype=np.int64)
+        np.add.at(on_link, edges.hops_H, count_H)
+        self._messages += on_link
+        self._bytes[0] += on_link * payload
+        self._bytes[2] += on_link * self.network.header_bytes
+        total = int(count_H.sum()) * (payload + self.network.header_bytes)
+        self._round(0, total, int(count_E.sum()))
+        self.nominal_bits += 8 * payload * int(count_E.sum())
+
     def _enter(
         self, edges: EdgeSet, payload: int, header: int, fate: Fate | None, active_E: np.ndarray | None, times: int
     ) -> int:

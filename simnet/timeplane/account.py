@@ -6,6 +6,7 @@ Legend: n hosts, E edges of one exchange.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,10 @@ class Hooks(Protocol):
 
     reporting: list[Recording]
     row: int  # the report evaluated last
+    row_at: float  # the simulated time of the next row, where rows lie on a grid of time; else infinite
+
+    def row_due(self, reports_n: Sequence[int]) -> bool:
+        """The clock has come to `row_at`, each host having made so many reports; True to stop there."""
 
     def reported(self, recording: Recording, index: int, times: np.ndarray) -> bool:
         """Every member that ever does has made report `index`, at `times`; True to stop at `row`."""
@@ -65,6 +70,7 @@ class Account:
         self.reports_n = np.zeros(n, dtype=np.int64)
         self.events = 0
         self._digests: list[tuple[Any, bytes]] = []
+        self.totals: dict[tuple[int, ...], bytes] = {}  # log entries that grow until the end
         self.message_rows: list[dict[str, Any]] | None = [] if messages else None
         self.spans: list[tuple[int, str, float, float, int]] | None = [] if timeline else None
 
@@ -124,27 +130,28 @@ class Account:
         self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, seen: np.ndarray,
         got_E: np.ndarray | None,
     ) -> None:  # fmt: skip
-        assert self.message_rows is not None
-        size = payload + self.book.network.header_bytes
+        size, number = payload + self.book.network.header_bytes, id if isinstance(id, int) else id[0]
         for e in np.flatnonzero(~np.isnan(seen)).tolist():
             s, t = int(edges.source[e]), int(edges.target[e])
-            self.message_rows.append(
-                {
-                    "exchange": id if isinstance(id, int) else id[0],
-                    "source": s,
-                    "target": t,
-                    "sent_s": float(start_n[s]),
-                    "arrived_s": float(seen[e]),
-                    "bytes": size,
-                    "attempts": 1 if fate is None else int(fate.attempts_E[e]),
-                    "delivered": bool(got_E is None or got_E[e]),
-                }
-            )
+            attempts = 1 if fate is None else int(fate.attempts_E[e])
+            got = bool(got_E is None or got_E[e])
+            self.list_message(number, s, t, float(start_n[s]), float(seen[e]), size, got, attempts)
+
+    def list_message(
+        self, exchange: int, source: int, target: int, sent_s: float, arrived_s: float, size: int, delivered: bool,
+        attempts: int = 1,
+    ) -> None:  # fmt: skip
+        """Enter one message in the record's list of messages, which was asked for."""
+        assert self.message_rows is not None
+        self.message_rows.append(
+            {"exchange": exchange, "source": source, "target": target, "sent_s": sent_s, "arrived_s": arrived_s,
+             "bytes": size, "attempts": attempts, "delivered": delivered}
+        )  # fmt: skip
 
     def log_hash(self) -> str:
         """Hash of the whole event log in its canonical order, with the clocks at the end."""
         total = hashlib.sha256()
-        for id, digest in sorted(self._digests, key=lambda pair: _order(pair[0])):
+        for id, digest in sorted([*self._digests, *self.totals.items()], key=lambda pair: _order(pair[0])):
             total.update(repr(id).encode())
             total.update(digest)
         total.update(self.finish_s.tobytes())

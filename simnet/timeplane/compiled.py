@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from simnet.entries import Op
-from simnet.timeplane.kept import kept
+from simnet.jit import kept
 from simnet.timeplane.state import Calendar, Edges, Heap, Hosts, Places, Table
 
 __all__ = ["Calendar", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]

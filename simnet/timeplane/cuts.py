@@ -9,6 +9,7 @@ from simnet.exchange import INF
 from simnet.timeplane.boxes import AverageBox, RelayBox
 from simnet.timeplane.departures import ALL_LEFT
 from simnet.timeplane.mail import Waiting
+from simnet.timeplane.meetings import Meeting
 from simnet.timeplane.settle import entered_E
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def leave_waiting(walker: Walker) -> None:
         gone = walker.gone[i]
         walker.account.finish_s[i] = walker.presence.left_s[i] if gone else until if until < INF else walker.env.now
         if waiting is not None:
-            since = waiting.since if isinstance(waiting, Waiting) else waiting.since[i]
+            since = waiting.since if isinstance(waiting, Waiting | Meeting) else waiting.since[i]
             if until < INF or gone:
                 walker.waited(i, since, until, _handed(walker, i, waiting))
             else:
@@ -35,6 +36,8 @@ def _handed(walker: Walker, i: int, waiting: Any) -> float:
     """When the last of what host i waits for was handed over; infinite where something was not."""
     if isinstance(waiting, Waiting):
         return walker.mail.handed(i, waiting)
+    if isinstance(waiting, Meeting):
+        return waiting.handed
     known = waiting.missing == 0 if isinstance(waiting, AverageBox | RelayBox) else waiting.left[i] == 0
     handed = waiting.handed if isinstance(waiting, AverageBox | RelayBox) else waiting.handed[i]
     return float(handed) if known else INF
@@ -54,7 +57,7 @@ def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, f
     for i in (i for i, gone in enumerate(walker.gone) if gone and i not in spent):
         walker.account.finish_s[i] = walker.presence.left_s[i]
         if (waiting := walker.waiting[i]) is not None:
-            since = waiting.since if isinstance(waiting, Waiting) else waiting.since[i]
+            since = waiting.since if isinstance(waiting, Waiting | Meeting) else waiting.since[i]
             walker.waited(i, since, walker.account.until, _handed(walker, i, waiting))
 
 

@@ -32,6 +32,7 @@ def _depart(event: Any) -> None:
     recording = walker.recording_of[i]
     for under_way in (walker.exchanges, walker.averages, walker.relays):
         under_way.depart(i, recording.role)
+    walker.meetings.finished(i, walker.env._now)
     if walker.items is not None:
         walker.items.left(recording, walker.member_of[i])
     if recording not in walker.hooks.reporting:

@@ -14,6 +14,7 @@ from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
 from simnet.timeplane.boxes import Box
 from simnet.timeplane.departures import who
+from simnet.timeplane.meetings import Meeting
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Walker
@@ -24,10 +25,10 @@ _SENDS = 1 << 60  # in the log's order, single messages come after all exchanges
 class Waiting:
     """Host i waits in a receive since a moment; a newer wake-up makes an older one void."""
 
-    __slots__ = ("entry", "handed", "since", "token")
+    __slots__ = ("entry", "handed", "limit", "since", "token")
 
-    def __init__(self, entry: Entry, since: float) -> None:
-        self.entry, self.since, self.handed, self.token = entry, since, since, 0
+    def __init__(self, entry: Entry, since: float, limit: float) -> None:
+        self.entry, self.since, self.handed, self.limit, self.token = entry, since, since, limit, 0
 
 
 class Parcel:
@@ -56,8 +57,9 @@ class Mail:
     def send(self, i: int, entry: Entry, now: float) -> None:
         """Hand one message for each target to host i's port; done at once."""
         walker = self.walker
-        targets = [j for j in entry.to if j != i]
-        if len(targets) < len(entry.to) and len(entry.to) == 1:
+        to = entry.to if entry.peers is None else [j for j in (entry.peers[walker.member_of[i]],) if j >= 0]
+        targets = [j for j in to if j != i]
+        if len(targets) < len(to) and len(to) == 1:
             raise ProgramError(f"host {i} sends a message to itself")
         edges = self._edge_set(i, tuple(targets))
         size = entry.number + self.book.network.header_bytes
@@ -67,8 +69,7 @@ class Mail:
         items = walker.need_items("node.send")
         values = items.sent(recording, walker.member_of[i], entry)
         for j in targets:
-            row = entry.to.index(j)
-            content = tuple(v[row] for v in values) if entry.rows else values
+            content = tuple(v[to.index(j)] for v in values) if entry.rows else values
             self.sent.setdefault((i, j), deque()).append(Message(i, j, INF, False, entry.shapes, content))
             self.senders.setdefault(j, set()).add(i)
         walker.account.sent(walker.reports[i], edges, entry.number, fate)
@@ -122,7 +123,10 @@ class Mail:
 
     def receive(self, i: int, entry: Entry, now: float) -> bool:
         """Host i asks for messages: True when it has them at once."""
-        waiting = Waiting(entry, now)
+        waiting = Waiting(entry, now, self._limit(i, entry, now))
+        if entry.timer is not None and waiting.limit <= now:  # what has come can still be taken
+            self._give(i, entry, [None])
+            return True
         t = self._ready_at(i, waiting)
         if t <= now:
             self._take(i, waiting, now)
@@ -132,20 +136,20 @@ class Mail:
             self._wake_at(i, waiting, t)
         return False
 
+    def _limit(self, i: int, entry: Entry, now: float) -> float:
+        """When host i's receive ends without a message: at its timeout or timer, no earlier than its return."""
+        if entry.timer is not None:
+            return self.walker.back(i, self.walker.timers[i].get(entry.timer, now))
+        return INF if entry.timeout_s is None else self.walker.back(i, now + entry.timeout_s)
+
     def _ready_at(self, i: int, waiting: Waiting) -> float:
         """When host i's receive is over, as far as is known now."""
-        entry = waiting.entry
-        limit = self._limit(i, waiting)
+        entry, limit = waiting.entry, waiting.limit
         if entry.frm == "any":
             return min(limit, min((m.arrival_s for m in self._untaken(i)), default=INF))
         known = [self._message(j, i) for j in entry.frm if j != i]
         latest = max((INF if m is None else m.arrival_s for m in known), default=-INF)
         return min(limit, latest)
-
-    def _limit(self, i: int, waiting: Waiting) -> float:
-        """When host i gives up: no earlier than its return."""
-        timeout_s = waiting.entry.timeout_s
-        return INF if timeout_s is None else self.walker.back(i, waiting.since + timeout_s)
 
     def handed(self, i: int, waiting: Waiting) -> float:
         """When the last message that host i waits for was handed over; infinite where one was not."""
@@ -171,8 +175,7 @@ class Mail:
 
     def _wake_at(self, i: int, waiting: Waiting, t: float) -> None:
         waiting.token += 1
-        late = 2 if t == self._limit(i, waiting) else 1
-        self.walker.push(t, self._woken, (i, waiting), waiting.token, late)
+        self.walker.push(t, self._woken, (i, waiting), waiting.token, 2 if t == waiting.limit else 1)
 
     def _woken(self, event: Any) -> None:
         (i, waiting), token = event.a, event.b
@@ -187,7 +190,7 @@ class Mail:
 
     def _take(self, i: int, waiting: Waiting, now: float) -> None:
         """Give host i what has arrived by now; what has not counts as None (or the stand-in)."""
-        entry, walker = waiting.entry, self.walker
+        entry = waiting.entry
         if entry.frm == "any":
             arrived = [m for m in self._untaken(i) if m.arrival_s <= now]
             got: list[Message | None] = [min(arrived, key=lambda m: (m.arrival_s, m.source))] if arrived else [None]
@@ -200,6 +203,11 @@ class Mail:
         for message in got:
             if message is not None:
                 self.sent[message.source, i].remove(message)
+        self._give(i, entry, got)
+
+    def _give(self, i: int, entry: Entry, got: list[Message | None]) -> None:
+        """Host i's receive is over with these messages; a lost one is none."""
+        walker = self.walker
         kept = [None if m is None or m.lost else m for m in got]
         shapes = next((m.shapes for m in kept if m is not None), None)
         if None in kept and not entry.stand_ins and (entry.rows or len(walker.recording_of[i].members) > 1):
@@ -237,6 +245,8 @@ class Mail:
             a, b = edges.in_ptr[host], edges.in_ptr[host + 1]
             silent = [int(edges.source[e]) for e in range(a, b) if waiting.arrival[e] == INF]
             return [j for j in silent if active_n is None or active_n[j]]
+        if isinstance(waiting, Meeting):
+            return [waiting.j] if waiting.j >= 0 else []
         if waiting is None:
             return []
         among = np.flatnonzero(waiting.x.among_n).tolist()
@@ -251,4 +261,6 @@ class Mail:
             return f"it wants a message from {names or 'anyone'} that is never sent"
         if isinstance(waiting, Box):
             return f"neighbour {names} never gets to that exchange"
+        if isinstance(waiting, Meeting):
+            return f"its meeting with {names or 'a neighbour'} never ends"
         return f"node {names} never gets to the same call" if names else "another node never gets to the same call"

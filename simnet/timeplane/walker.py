@@ -28,6 +28,7 @@ from simnet.timeplane.cuts import check_starved, cut, leave_waiting
 from simnet.timeplane.departures import watch_departures
 from simnet.timeplane.exchanges import Exchanges
 from simnet.timeplane.mail import Mail
+from simnet.timeplane.meetings import Meetings
 from simnet.timeplane.relays import Relays
 
 COMPLETION = 1  # the priority, within one instant, of all events but deadlines
@@ -78,6 +79,8 @@ class Walker:
         self.averages, self.relays = Averages(self), Relays(self)
         self.routes = Routes(book)
         self.mail = Mail(self)
+        self.meetings = Meetings(self)
+        self.timers: list[dict[Entry, float]] = [{} for _ in range(n)]  # started waits that have not fired
         self.spans = account.spans is not None
         self.stopping = False
         self.ended = False  # every reporting host has: nobody waits for the others, who may go on for ever
@@ -108,11 +111,15 @@ class Walker:
             self.push_back(0.0, self._resume, i)
         try:
             until = self.account.until
-            queue, step = self._queue, self.env.step
+            queue, step, hooks = self._queue, self.env.step, self.hooks
             while queue and not self.stopping and not self.ended and queue[0][0] <= until:
-                step()
+                if queue[0][0] > hooks.row_at:
+                    self._row_due()
+                else:
+                    step()
             if self.ended and not self.stopping:
                 self._deliver()
+            self.meetings.settle()
             if not self.stopping:
                 leave_waiting(self)
                 self.exchanges.settle()
@@ -138,6 +145,16 @@ class Walker:
                 self.env._now = t
                 self._first_bit(event)
 
+    def _row_due(self) -> None:
+        """The clock is at a row of the record: tell the run, which may stop here."""
+        at = self.hooks.row_at
+        self.meetings.settle()
+        self.stopping = self.hooks.row_due(self.reports)
+        if self.stopping:
+            for i, finished in enumerate(self.finished):
+                if not finished:
+                    self.account.finish_s[i] = at
+
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
 
@@ -157,6 +174,7 @@ class Walker:
             if entry is None:
                 self.finished[i] = True
                 self.account.finish_s[i] = now
+                self.meetings.finished(i, now)
                 self._finished(recording)
                 return
             op = entry.op
@@ -200,6 +218,16 @@ class Walker:
                     return
             elif op == Op.READ:
                 self.need_items("node.read").read(recording, m, entry)
+            elif op == Op.MEET:
+                if not self.meetings.start(i, entry, now):
+                    return
+            elif op == Op.PUBLISH:
+                self.need_items("node.publish").publish(recording, m, entry, i)
+            elif op == Op.TAKE:
+                self.need_items("node.published").take(recording, m, entry, i)
+            elif op == Op.START_WAIT:
+                still = {timer: t for timer, t in self.timers[i].items() if t > now}
+                self.timers[i] = still | {entry: now + float(entry.seconds[m])}
             pos[i] = p + 1
 
     def _end(self, i: int, now: float, seconds: float, op: int) -> float:

@@ -14,6 +14,7 @@ from simnet.units import human
 from simnet.valueplane.batched import Batched
 from simnet.valueplane.device import exact_float32
 from simnet.valueplane.following import Following
+from simnet.valueplane.pairs import Pairs
 from simnet.valueplane.scattered import Scattered
 from simnet.valueplane.single import OneByOne
 
@@ -58,6 +59,8 @@ def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
 def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: torch.dtype, kind: str) -> Any:
     """The executor of a run: `lockstep` by whole tasks, `items` node by node."""
     execution = scenario.execution
+    if kind == "pairs":
+        return Pairs(book, device, dtype, execution.chunk_rows)
     if kind == "items":
         batched = execution.executor == "batched" and not execution.node_run and execution.tier != "processes"
         return Scattered(book, device, dtype) if batched else Following(book, device, dtype)

@@ -33,6 +33,7 @@ class Following(Single):
         self._sent: dict[tuple[Exchange | Average, int], tuple[Row, ...]] = {}
         self._history: dict[tuple[Any, int, int], list[tuple[int, float, tuple[Row, ...]]]] = {}
         self._left: set[tuple[int, int]] = set()  # members that never return
+        self._published: dict[int, Row] = {}  # host -> what it has published
         self._means: dict[tuple[Average, int], Row] = {}
         self._reported: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}  # (recording, member) -> report -> values
 
@@ -77,11 +78,11 @@ class Following(Single):
     def _run(self, task: Task, args: list[Any], recording: Recording, m: int, host: int) -> Any:
         if task.kind == "received":
             return self._gathered(task, self._bound.pop((recording.index_, m, _binding(task))), args)
-        if task.kind in ("mix", "rows", "average", "all_gather"):
+        if task.kind in ("mix", "rows", "average", "all_gather", "published"):
             return self._bound.pop((recording.index_, m, _binding(task)))
-        if task.kind == "sent":
+        if task.kind in ("sent", "report"):
             return tuple(args)
-        if task.kind == "read":
+        if task.kind in ("read", "publish"):
             return args[0]
         return self.evaluate(task, args, host, m)
 
@@ -256,11 +257,34 @@ class Following(Single):
         """Member m has left for good: no task of its will run."""
         self._left.add((recording.index_, m))
 
+    # ---- what is published -----------------------------------------------------------------------------------------
+
+    def publish(self, recording: Recording, m: int, entry: Entry, host: int) -> None:
+        """Host puts the Value of this entry where a partner may replace it."""
+        self._published[host] = self.run_to(recording, m, entry.mark)[entry.mark - 1]
+        self.sweep(recording, m)
+
+    def take(self, recording: Recording, m: int, entry: Entry, host: int) -> None:
+        """Host reads what stands published."""
+        self._bound[recording.index_, m, (id(entry), 0)] = self._published[host]
+        self.run_to(recording, m, entry.mark + 1)
+
+    def met(self, i: int, j: int) -> None:
+        """Hosts i and j take the mean of what they have published."""
+        if i not in self._published or j not in self._published:
+            silent = self.book.network.hosts[j if i in self._published else i]
+            raise ProgramError(f"node {silent} is met before it has published anything: publish before the first yield")
+        self._published[i] = self._published[j] = self.mean([self._published[i], self._published[j]])
+
     # ---- reports ---------------------------------------------------------------------------------------------------
 
     def reported(self, recording: Recording, m: int, r: int) -> None:
         """Keep what member m reports, where the round will be evaluated."""
         report = recording.reports[r]
+        if self.book.on_grid:
+            kept = self.run_to(recording, m, report.mark)[report.mark - 1]
+            self._reported[recording.index_, m] = {r: self._named(recording, report.mark - 1, kept)}
+            return
         if not report.values:
             return
         values = self.run_to(recording, m, report.mark)
@@ -269,9 +293,27 @@ class Following(Single):
             for name, given in report.values.items()
         }
 
+    def _named(self, recording: Recording, task: int, rows: tuple[Row, ...]) -> dict[str, Any]:
+        """The rows of a report's task by their names."""
+        r = recording.index_
+        widths = self._tasks[r][task - self._base[r]].payload[1]
+        it = iter(rows)
+        return {name: next(it) if w is None else tuple(next(it) for _ in range(w)) for name, w in widths.items()}
+
     def report_of(self, recording: Recording, m: int, r: int) -> dict[str, Any]:
         """Member m's report r, kept until `forget`."""
         return self._reported[recording.index_, m][r]
+
+    def stacked(self, which: list[tuple[Recording, int, int]]) -> dict[str, Any]:
+        """Reports (recording, member, number) as tensors in that order: name -> (members, *shape), or a tuple."""
+        found = [self.report_of(*each) for each in which]
+        names = found[0] if found else {}
+        return {
+            name: tuple(torch.stack([f[name][k] for f in found]) for k in range(len(names[name])))
+            if isinstance(names[name], tuple)
+            else torch.stack([f[name] for f in found])
+            for name in names
+        }
 
     def forget(self, recording: Recording, m: int, below: int) -> None:
         """Drop member m's reports before number `below`."""

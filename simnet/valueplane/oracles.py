@@ -25,6 +25,7 @@ class Oracles:
         self.directions_n = np.asarray(book.profiles.directions_N, dtype=np.int64)
         self.smoothing_n = np.asarray(book.profiles.smoothing_N, dtype=np.float64)
         self._nodes: dict[bytes, torch.Tensor] = {}
+        self.remembers = True  # whether the same hosts are asked for again and again
 
     # ---- what is drawn ---------------------------------------------------------------------------------------------
 
@@ -35,7 +36,7 @@ class Oracles:
         keys, rows = streams.keys(ticket.key, hosts), self.book.samples_n[hosts]
         return draws.samples(keys, rows, ticket.size, self.book.replace, self.device)
 
-    def random(self, payload: tuple[int, str], hosts: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
+    def random(self, payload: tuple[Any, str], hosts: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
         """Numbers of a law for each host, shape (S, *shape)."""
         key, law = payload
         count = int(np.prod(shape, dtype=np.int64))
@@ -46,7 +47,7 @@ class Oracles:
         key = hosts.tobytes()
         found = self._nodes.get(key)
         if found is None:
-            if len(self._nodes) > 4096:
+            if len(self._nodes) > 4096 or not self.remembers:
                 self._nodes.clear()
             found = self._nodes[key] = on(self.device, self.book.rank_n[hosts])
         return found
@@ -64,7 +65,8 @@ class Oracles:
             answer = torch.zeros_like(operands[-1] if name != "loss" else operands[0][:, 0])
             if len(chosen):
                 here = on(self.device, chosen)
-                part = self.batched((name, ticket, None, key), [v[here] for v in operands], hosts[chosen], rows[chosen])
+                draws_of = (name, _some(ticket, chosen), None, _some_keys(key, chosen))
+                part = self.batched(draws_of, [v[here] for v in operands], hosts[chosen], rows[chosen])
                 answer[here] = part
             return answer
         if name == "gradient":
@@ -78,7 +80,7 @@ class Oracles:
         return self.problem.losses(operands[0], nodes, samples)
 
     def _mixed_gradients(
-        self, ticket: Batch | None, key: int, x_SD: torch.Tensor, hosts: np.ndarray, zo: np.ndarray
+        self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray, zo: np.ndarray
     ) -> torch.Tensor:
         """First-order nodes answer with gradients, the others with their two-point estimates."""
         answer = torch.empty_like(x_SD)
@@ -86,13 +88,13 @@ class Oracles:
             at = np.flatnonzero(of_kind)
             if len(at):
                 index = on(self.device, at)
-                answer[index] = evaluate(ticket, key, x_SD[index], hosts[at])
+                answer[index] = evaluate(_some(ticket, at), _some_keys(key, at), x_SD[index], hosts[at])
         return answer
 
-    def _first_order(self, ticket: Batch | None, key: int, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
+    def _first_order(self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
         return self.problem.gradients(x_SD, self._nodes_of(hosts), self.samples(ticket, hosts))
 
-    def _zeroth_order(self, ticket: Batch | None, key: int, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
+    def _zeroth_order(self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
         """Central two-point estimate, (1/K) sum_k (f(x + nu u_k) - f(x - nu u_k)) / (2 nu) u_k with u_k ~ N(0, I).
 
         Both points and all directions use the same minibatch (Nesterov and Spokoiny, Found. Comput. Math. 17, 2017).
@@ -142,3 +144,13 @@ class Oracles:
             u = draws.draw("normal", streams.keys(key, hosts), dim, self.device, start=k * dim)[0].to(x)
             estimate += (loss(x + nu * u) - loss(x - nu * u)) / (2 * nu) * u / count
         return estimate
+
+
+def _some_keys(key: Any, chosen: np.ndarray) -> Any:
+    """The key of chosen rows, where each row has its own."""
+    return key[chosen] if isinstance(key, np.ndarray) else key
+
+
+def _some(ticket: Batch | None, chosen: np.ndarray) -> Batch | None:
+    """The ticket of chosen rows."""
+    return None if ticket is None else Batch(_some_keys(ticket.key, chosen), ticket.size)

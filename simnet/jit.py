@@ -1,18 +1,21 @@
-"""Compiled code that the next process finds again."""
-
-# numba knows no types for mypy
-# mypy: allow-untyped-calls
+"""Compiled loops where numba is installed, the same functions in plain Python where it is not (slower)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+njit: Any
+try:
+    from numba import njit
+except ImportError:
+    njit = None
 
 
 def kept(function: Callable[..., Any]) -> Any:
     """Compiled, and kept for the next process where there is a folder to keep it in."""
+    if njit is None:
+        return function
     try:
         return njit(cache=True)(function)
     except RuntimeError as error:  # a read-only installation and no home of one's own
