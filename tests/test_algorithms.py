@@ -19,6 +19,7 @@ from tests.dense import MATRIX_FORMS, Quadratics
 GOSSIP = sorted(MATRIX_FORMS)
 TRACKING = ("AugDGM", "DIGing", "GradientTracking")
 AVERAGING = ("AllReduceSGD", "LocalSGD", "FedAvg")
+BY_TIME = ("ADPSGD", "SwarmSGD", "GossipLearning")  # their own tests are in `test_meetings.py`
 MOMENTUM = ("DSGDm", "QGDSGDm")
 ALL = sorted(registry.shipped("algorithms"))
 
@@ -162,7 +163,7 @@ def test_two_nodes_and_one_step() -> None:
     """f(x) = x^2/2 - x at both: one step of 0.1 from 0 gives 0.1."""
     problem = Quadratics(np.ones((2, 1)), np.ones((2, 1)))
     for algorithm in ALL:
-        if algorithm not in ("FedAvg", "OverlapLocalSGD"):
+        if algorithm not in ("FedAvg", "OverlapLocalSGD", *BY_TIME):
             record = run(problem, algorithm, eta=0.1, graph="path", rounds=1)
             assert record.final["x"].tolist() == [[0.1], [0.1]], algorithm
 
@@ -191,11 +192,13 @@ def test_complete_graph_equals_centralised_sgd_on_minibatches(algorithm: str) ->
 
 
 @pytest.mark.parametrize("graph", ("edgeless", "ring"))
-@pytest.mark.parametrize("algorithm", sorted({*ALL} - {"OverlapLocalSGD"}))  # which is pulled to its own past
+@pytest.mark.parametrize(
+    "algorithm", sorted({*ALL} - {"OverlapLocalSGD", "GossipLearning"})
+)  # pulled to its own past; hears nobody
 def test_a_single_node_is_gradient_descent(algorithm: str, graph: str) -> None:
     problem = Quadratics.drawn(1, 3)
     expected = dense.all_reduce(problem.gradient, problem.start, 0.2, 12)
-    plain = {"beta": 0.0} if algorithm in MOMENTUM else {}
+    plain = {"beta": 0.0} if algorithm in MOMENTUM else {"steps": 1} if algorithm == "SwarmSGD" else {}
     if algorithm == "FedAvg":
         with pytest.raises(ScenarioError, match="no host is left for the role 'client'"):
             run(problem, algorithm, graph=graph)

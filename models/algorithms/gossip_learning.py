@@ -29,7 +29,7 @@ class GossipLearning(Algorithm):
         merge: `age` (older models count for more) or `average`.
 
     A round is a period of the node. Sends, per round and node, of b-byte numbers: (d + 1) b. What is lost is not sent
-    again, and nothing stands in for it: a node that hears nothing learns nothing in that period.
+    again, and nothing stands in for a missing message: a node that hears nothing learns nothing in that period.
     Reference: Ormandi, Hegedus and Jelasity, Concurrency and Computation 25, 2013, algorithm 1 with CreateModelMU;
     the merge by age is that of Hegedus, Danner and Jelasity, JPDC 148, 2021.
 

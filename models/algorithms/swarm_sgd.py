@@ -28,8 +28,8 @@ class SwarmSGD(Algorithm):
         steps: H, local steps between two meetings.
         blocking: wait for a partner that has done its steps; False meets a random neighbour at once.
 
-    Sends, per round and node, of b-byte numbers: d b (blocking: one message each way for two nodes' rounds), 2 d b
-    (non-blocking). Under `drop` and `symmetric` a meeting with a lost message averages at neither node.
+    Sends, per round and node, of b-byte numbers: d b (blocking: one message each way for two nodes' rounds) or 2 d b
+    (non-blocking). Nothing stands in for a missing message: a meeting that loses one averages at neither node.
     Reference: Nadiradze, Sabour, Davies, Li and Alistarh, NeurIPS 2021, algorithms 1 and 2.
     Departs: H is fixed (the paper also allows a geometric one), partners are drawn among the neighbours that are ready
     instead of by Poisson clocks, and messages are not quantized.
