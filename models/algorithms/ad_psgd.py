@@ -24,8 +24,8 @@ class ADPSGD(Algorithm):
     Args:
         eta: step size.
 
-    Sends, per round and node, of b-byte numbers: d b to the partner and d b back. Nothing stands in for a missing
-    message: a meeting that loses one averages at neither node, so the mean of the x_i is kept.
+    Sends, per round and node, of b-byte numbers: d b to the partner and d b back. Nothing stands in for a
+    missing message: a meeting that loses one averages at neither node, so the mean of the x_i is kept.
     Reference: Lian, Zhang, Zhang and Liu, ICML 2018, algorithm 1.
     Departs: the paper's bipartite graph avoids deadlock between blocking sends; here a meeting never blocks the
     partner, so any undirected graph will do.
