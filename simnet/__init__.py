@@ -14,12 +14,13 @@ if (_root / "setup.cfg").is_file() and str(_root) not in __path__:
     __path__.append(str(_root))  # a checkout: simnet.models is the folder models/ beside this package
 
 if TYPE_CHECKING:
+    from simnet.network.flows.transfers import transfer_times as transfer_times
     from simnet.record import Record as Record
     from simnet.scenario import Scenario as Scenario
     from simnet.session import estimate as estimate
     from simnet.session import run as run
 
-__all__ = ["Record", "Scenario", "estimate", "run"]
+__all__ = ["Record", "Scenario", "estimate", "run", "transfer_times"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Scenario": "simnet.scenario",
     "run": "simnet.session",
     "estimate": "simnet.session",
+    "transfer_times": "simnet.network.flows.transfers",
 }
 
 

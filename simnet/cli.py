@@ -209,6 +209,24 @@ def check(
         raise typer.Exit(EXIT_BADLY_ENDED)
 
 
+@app.command(epilog="Example: simnet transfers my_net.yaml --model lv08")
+def transfers(
+    platform: Annotated[
+        Path, typer.Argument(metavar="PLATFORM_OR_CASE", help="A platform in YAML, or a case in JSON (see the README).")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="maxmin, cm02, lv08, lv08_noxt or tcp.")] = "tcp",
+    seed: Annotated[int, typer.Option("--seed", help="For the model that draws: tcp.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="One object, with start and finish as lists.")] = False,
+) -> None:
+    """What would these transfers cost on this network, whose links they share?"""
+    with _spoken_errors():
+        from simnet.network.flows import report
+        from simnet.network.flows.transfers import transfer_times
+
+        times = transfer_times(platform, model, seed)
+        typer.echo(report.as_json(times) if json_ else report.text(times))
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, epilog="Example: simnet bench"
 )

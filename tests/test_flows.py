@@ -25,6 +25,7 @@ from tests.shared import ROOT
 from tests.waterfill import finish_times
 
 SIMGRID = sorted((ROOT / "tests" / "reference" / "simgrid").glob("*.json"))
+TCP = sorted((ROOT / "tests" / "reference" / "real_tcp").glob("*.json"))
 SIMGRID_MODELS = ("maxmin", "cm02", "lv08", "lv08_noxt")
 
 
@@ -82,7 +83,7 @@ def usage_of(table: RouteTable, r: int) -> dict[int, float]:
 @given(platforms())
 def test_finish_times_are_those_of_plain_water_filling(made: tuple[RouteTable, Transfers, np.ndarray]) -> None:
     table, flows, route = made
-    _, finish, _, _ = run_transfers(table, route, flows)
+    finish = run_transfers(table, route, flows).finish_s
     rows = table.route[route]
     plain = finish_times(
         table.capacity.tolist(), [usage_of(table, r) for r in route.tolist()], rows[:, PENALTY].tolist(),
@@ -193,12 +194,18 @@ def test_the_same_source_runs_without_numba() -> None:
         "import sys; sys.modules['numba'] = None\n"
         "from simnet.network.flows.transfers import transfer_times\n"
         "for name in sys.argv[1:]:\n"
-        "    print([x.hex() for x in transfer_times(name, 'lv08').finish_s.tolist()])\n"
+        "    for model in ('lv08', 'tcp'):\n"
+        "        print([x.hex() for x in transfer_times(name, model, 3).finish_s.tolist()])\n"
     )
     names = [str(p) for p in SIMGRID if p.stem in ("star_ring_1MB", "gnp_rounds_ring", "fattree_ring_100MB")]
+    names += [str(p) for p in TCP if p.stem.startswith(("loss3", "ge1", "loss1_bn4"))]
     done = subprocess.run([sys.executable, "-c", program, *names], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    ours = [[x.hex() for x in transfer_times(name, "lv08").finish_s.tolist()] for name in names]
+    ours = [
+        [x.hex() for x in transfer_times(name, model, 3).finish_s.tolist()]
+        for name in names
+        for model in ("lv08", "tcp")
+    ]
     assert done.stdout.splitlines() == [str(each) for each in ours]
 
 

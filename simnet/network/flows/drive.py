@@ -9,7 +9,7 @@ import numpy as np
 
 from simnet.network.flows.kept import kept
 from simnet.network.flows.moves import add, advance, next_time, taken
-from simnet.network.flows.state import DONE_LIMIT, DONE_S, DONE_TAG, FREE_COUNT
+from simnet.network.flows.state import DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FREE_COUNT
 
 DONE, NEEDS_ROOM = 0, 1
 BEGUN, READY = 0, 1  # what `progress` counts: transfers of `first` that began; released ones that wait for their time
@@ -45,13 +45,13 @@ def _pop(when, who, size):
 
 
 @kept
-def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start, next_who, start, finish, limit):
+def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start, next_who, start, finish, limit, lost):
     """Run until every transfer has ended or no event is left; transfers that never end keep finish = infinity.
 
     `first` are the transfers without dependencies, by start + delay; `when`, `who` (room for all) are the heap of the
     others once released. `start` holds the earliest starts and becomes the true ones; `waits` counts unfinished
     dependencies; next_who[next_start[i]:next_start[i + 1]] wait for transfer i.
-    `limit` is the link that limited each in the end.
+    `limit` is the link that limited each in the end, `lost` the packets that it had to send again.
     Gives DONE, or NEEDS_ROOM when the engine has no free slot: call again with a larger one.
     """
     while True:
@@ -65,7 +65,7 @@ def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start
             return DONE
         for k in range(advance(e, t)):
             i = e.slot[k, DONE_TAG]
-            finish[i], limit[i] = e.flow[k, DONE_S], e.slot[k, DONE_LIMIT]
+            finish[i], limit[i], lost[i] = e.flow[k, DONE_S], e.slot[k, DONE_LIMIT], e.flow[k, DONE_LOST]
             for z in range(next_start[i], next_start[i + 1]):
                 j = next_who[z]
                 waits[j] -= 1

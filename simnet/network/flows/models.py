@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from simnet.network.flows.links import Links
-from simnet.network.flows.state import BOUND, FACTOR, PENALTY, WAIT_S
+from simnet.network.flows.state import BOTTLENECK, BOUND, FACTOR, LOSS, PENALTY, QUEUE, ROUTE_COLUMNS, RTT, WAIT_S
+from simnet.network.flows.tcp import MSS, PACKET
 
 
 class Model(NamedTuple):
@@ -30,13 +31,19 @@ class Model(NamedTuple):
     weight_s: float | None = None  # bytes; None: every penalty is 1
     gamma: float = np.inf  # bytes: the largest window
     cross_traffic: float = 0.0
+    forward_share: float = 1.0  # what a byte of payload takes of a link
+    tcp: bool = False
 
+
+ACKNOWLEDGEMENTS = 0.05
+ACK_PACKET = 60.0  # bytes: IP, TCP, time stamps
 
 MODELS = {
     "maxmin": Model(),
     "cm02": Model(weight_s=0.0, gamma=1e15),
     "lv08": Model(13.01, 0.97, 20537.0, 4194304.0, 0.05),
     "lv08_noxt": Model(13.01, 0.97, 20537.0, 4194304.0),
+    "tcp": Model(cross_traffic=ACKNOWLEDGEMENTS, forward_share=PACKET / MSS, tcp=True),
 }
 
 
@@ -47,11 +54,11 @@ class RouteTable(NamedTuple):
     route_start: np.ndarray  # int64 (R + 1,)
     route_link: np.ndarray  # int64 (Z,)
     route_share: np.ndarray  # float64 (Z,)
-    route: np.ndarray  # float64 (R, 4)
+    route: np.ndarray  # float64 (R, ROUTE_COLUMNS)
 
 
 def route_table(
-    links: Links, forward: Sequence[Sequence[int]], backward: Sequence[Sequence[int]], model: Model
+    links: Links, forward: Sequence[Sequence[int]], backward: Sequence[Sequence[int]], model: Model, warm: bool = False
 ) -> RouteTable:
     """The table of routes (`forward[r]`, and `backward[r]` the way back) under a model.
 
@@ -59,13 +66,13 @@ def route_table(
     """
     bandwidth, latency = links.bandwidth, links.latency_s
     starts, used, shares = [0], [], []
-    rows = np.empty((len(forward), 4))
+    rows = np.zeros((len(forward), ROUTE_COLUMNS))
     bandwidths, latencies, shared = bandwidth.tolist(), latency.tolist(), (~links.fatpipe).tolist()
     for r, (there, back) in enumerate(zip(forward, backward, strict=True)):
         latency_s = sum(latencies[k] for k in there)
         taken: dict[int, float] = {}
         for k in there:
-            taken[k] = taken.get(k, 0.0) + 1.0
+            taken[k] = taken.get(k, 0.0) + model.forward_share
         if model.cross_traffic:
             for k in back:
                 taken[k] = taken.get(k, 0.0) + model.cross_traffic
@@ -82,6 +89,34 @@ def route_table(
             most = min(most, model.gamma / (2 * latency_s))
         rows[r, PENALTY], rows[r, BOUND] = penalty, most
         rows[r, WAIT_S], rows[r, FACTOR] = model.latency_factor * latency_s, model.bandwidth_factor
+        if model.tcp:
+            _tcp_route(links, there, back, warm, rows[r])
     return RouteTable(
         bandwidth.astype(np.float64), np.array(starts), np.array(used, np.int64), np.array(shares, np.float64), rows
     )
+
+
+def _tcp_route(links: Links, there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray) -> None:
+    """What TCP knows of a route: a packet is sent on by a link when it has come whole."""
+    bandwidth, latency = links.bandwidth, links.latency_s
+    one_way = sum(latency[k] + PACKET / bandwidth[k] for k in there)
+    rtt = one_way + sum(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
+    first_byte = one_way - (PACKET / bandwidth[there[-1]] if there else 0.0)
+    slowest = min(there, key=bandwidth.__getitem__, default=None)
+    row[WAIT_S] = first_byte if warm else rtt + first_byte
+    row[RTT] = rtt
+    row[LOSS] = 1.0 - np.prod([(1.0 - links.loss[k]) * (1.0 - burst_events(*links.burst[k])) for k in there])
+    row[BOTTLENECK] = np.inf if slowest is None else bandwidth[slowest] * MSS / PACKET
+    row[QUEUE] = np.inf if slowest is None else links.queue_bytes[slowest] / PACKET
+
+
+def burst_events(to_bad: float, to_good: float, loss: float) -> float:
+    """How often a Gilbert-Elliott chain loses packets, per packet: each stay in the bad state is one event or none.
+
+    The long-run share of packets that find the chain turning bad, times the probability that its stay loses any.
+    """
+    if to_bad == 0.0 or loss == 0.0:
+        return 0.0
+    turns = to_bad * to_good / (to_bad + to_good) if to_good > 0.0 else 0.0
+    spared = to_good * (1.0 - loss) / (1.0 - (1.0 - to_good) * (1.0 - loss)) if loss < 1.0 else 0.0
+    return turns * (1.0 - spared)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
 from simnet.network.flows.kept import kept
 from simnet.network.flows.solve import mark_flow, mark_limited, settle, unlimit
@@ -24,9 +25,11 @@ from simnet.network.flows.state import (
     BOUND,
     CAPACITY,
     CHANGES,
+    CONTROL,
     COUNT,
     DONE,
     DONE_LIMIT,
+    DONE_LOST,
     DONE_S,
     DONE_TAG,
     ENTRY_NEXT,
@@ -44,6 +47,7 @@ from simnet.network.flows.state import (
     LEVEL,
     LIMIT,
     LOAD,
+    LOST,
     MOST,
     NONE,
     PENALTY,
@@ -51,6 +55,7 @@ from simnet.network.flows.state import (
     QUEUED,
     RATE,
     ROUTE,
+    RTT,
     SEEDS,
     SERIAL,
     SERIALS,
@@ -75,23 +80,28 @@ def add(e, t, route, bytes_, tag):
     slot[f, ROUTE], slot[f, TAG], slot[f, SERIAL] = route, tag, state[SERIALS]
     state[SERIALS] += 1
     slot[f, LIMIT], slot[f, PHASE] = NONE, WAITING
-    flow[f, RATE] = flow[f, LEVEL] = flow[f, AFTER] = 0.0
+    flow[f, RATE] = flow[f, LEVEL] = flow[f, AFTER] = flow[f, LOST] = 0.0
     flow[f, MOST], flow[f, WEIGHT] = e.route[route, BOUND], e.route[route, PENALTY]
     flow[f, LEFT] = bytes_ / e.route[route, FACTOR]
     flow[f, FINISH] = flow[f, QUEUED] = np.inf
+    if state[CONTROL] > 0:
+        tcp.begin(e.route, flow, slot, state, f)
+        tcp.cut(flow, slot, f, flow[f, LEFT])
     wait = e.route[route, WAIT_S]
     if wait > 0.0:
         schedule(e.heap_t, e.heap_row, state, t + wait, slot[f, SERIAL], 2 * f)
     else:
-        _enter(e.route_start, e.route_link, flow, slot, e.entry, e.chain, state, f, t)
+        _enter(e.route_start, e.route_link, e.route, flow, slot, e.entry, e.chain, e.heap_t, e.heap_row, state, f, t)
     return f
 
 
 @kept
-def _enter(route_start, route_link, flow, slot, entry, chain, state, f, t):
+def _enter(route_start, route_link, route, flow, slot, entry, chain, heap_t, heap_row, state, f, t):
     """The first byte of flow f moves at time t."""
     slot[f, PHASE], flow[f, SINCE] = FLOWING, t
     state[FLOWS] += 1
+    if state[CONTROL] > 0:
+        schedule(heap_t, heap_row, state, t + route[slot[f, ROUTE], RTT], slot[f, SERIAL], 2 * f + 1)
     mark_flow(slot, state, f)
     at = f << state[SHIFT]
     r = slot[f, ROUTE]
@@ -137,6 +147,15 @@ def _leave(route_start, route_link, route_share, flow, slot, entry, links, chain
 
 
 @kept
+def _rebound(route_start, route_link, slot, chain, state, f):
+    """The bound of flow f changed: it is to be settled again, and those with whom it shares."""
+    mark_flow(slot, state, f)
+    r = slot[f, ROUTE]
+    for z in range(route_start[r], route_start[r + 1]):
+        mark_limited(chain, slot, state, route_link[z])
+
+
+@kept
 def _look_again(heap_t, heap_row, flow, slot, state, f):
     """Flow f was slowed down since its end was put into the heap: its end is later, or never."""
     flow[f, QUEUED] = flow[f, FINISH]
@@ -155,7 +174,7 @@ def next_time(e):
     while state[HEAP_SIZE] > 0:
         event, t = heap_row[0, EVENT], heap_t[0]
         f = event >> 1
-        if slot[f, PHASE] == WAITING or flow[f, FINISH] <= t:
+        if event & 1 or slot[f, PHASE] == WAITING or flow[f, FINISH] <= t:
             return t
         _look_again(heap_t, heap_row, flow, slot, state, f)
     return np.inf
@@ -175,13 +194,23 @@ def advance(e, t):
         f = event >> 1
         if slot[f, PHASE] == WAITING:
             unschedule(heap_t, heap_row, state, event)
-            _enter(route_start, route_link, flow, slot, entry, chain, state, f, due)
+            _enter(route_start, route_link, e.route, flow, slot, entry, chain, heap_t, heap_row, state, f, due)
+        elif event & 1:
+            unschedule(heap_t, heap_row, state, event)
+            if tcp.round_trip_over(heap_t, heap_row, e.route, flow, slot, state, f, due):
+                _rebound(route_start, route_link, slot, chain, state, f)
         elif flow[f, FINISH] > horizon:
             _look_again(heap_t, heap_row, flow, slot, state, f)
+        elif flow[f, AFTER] > 0.0:
+            unschedule(heap_t, heap_row, state, event)
+            flow[f, QUEUED] = np.inf
+            if tcp.stopped(heap_t, heap_row, e.route, flow, slot, state, f, flow[f, FINISH]):
+                _rebound(route_start, route_link, slot, chain, state, f)
         else:
             unschedule(heap_t, heap_row, state, event)
+            unschedule(heap_t, heap_row, state, event + 1)
             slot[state[DONE], DONE_TAG], flow[state[DONE], DONE_S] = slot[f, TAG], flow[f, FINISH]
-            slot[state[DONE], DONE_LIMIT] = slot[f, LIMIT]
+            slot[state[DONE], DONE_LIMIT], flow[state[DONE], DONE_LOST] = slot[f, LIMIT], flow[f, LOST]
             state[DONE] += 1
             _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f)
     return state[DONE]

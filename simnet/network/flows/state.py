@@ -14,20 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # columns of `route`: penalty, rate bound (bytes/s), seconds before bytes flow, share of the rate that is payload
-PENALTY, BOUND, WAIT_S, FACTOR = range(4)
-ROUTE_COLUMNS = 4
+# and for TCP: round trip, seconds; probability that a packet begins a loss event; least bandwidth (bytes/s of payload);
+# packets that the queue before it holds
+PENALTY, BOUND, WAIT_S, FACTOR, RTT, LOSS, BOTTLENECK, QUEUE = range(8)
+ROUTE_COLUMNS = 8
 # columns of `flow`: left = bytes (over the factor) to go at `since` until its next stop, after = those behind that
 # stop; queued = the time under which the heap holds the stop (no later than the true one, `finish`), or infinity;
 # new_rate = while settling; done_s (a list, not by flow) = when those of done_tag ended
 RATE, LEVEL, MOST, WEIGHT, LEFT, SINCE, FINISH, QUEUED, AFTER, NEW_RATE, DONE_S = range(11)
-FLOW_COLUMNS = 11
+# and for TCP: length of the way to the stop, bytes; window and highest window, packets; bytes left of the burst and to
+# the next loss; packets lost; the bound while it runs; and done_lost, a list like done_s, of packets lost
+STEP, WINDOW, HIGHEST_WINDOW, BURST, TO_LOSS, LOST, RUN, DONE_LOST = range(11, 19)
+FLOW_COLUMNS = 19
 # columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); next and
 # previous flow with the same limit; mark = stamp of its last settling; new limit, and whether it has its new rate;
 # and lists (not by flow): free slots, flows to be settled, tags and limits of flows that ended and were not taken yet
 ROUTE, TAG, SERIAL, LIMIT, NEXT, PREVIOUS, PHASE, MARK, NEW_LIMIT, FROZEN, FREE_SLOT, SEED, DONE_TAG, DONE_LIMIT = (
     range(14)
 )
-SLOT_COLUMNS = 14
+SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its timer; numbers drawn
+SLOT_COLUMNS = 17
 OWN, NONE = -1, -2
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
 # columns of `entry`: next and previous entry through the same link, or -1; the next that is being settled
@@ -40,8 +46,8 @@ CAPACITY, LOAD, LINK_LEVEL, TOP, LEFT_NOW, PER_LEVEL, LARGEST, SATURATED = range
 # since it was last counted. While settling: stamp; first entry being settled; open flows; held flows that the link
 # limits; whether the queue has it by its present level; and a list (not by link) of the links touched
 FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LINK_MARK, SETTLED, OPEN, HELD, IN_QUEUE, TOUCHED = range(11)
-# what `state` counts; SHIFT: S = 2 ** SHIFT
-HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT = range(10)
+# what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws
+HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT, CONTROL, KEY = range(12)
 
 
 class Engine(NamedTuple):

@@ -8,18 +8,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from simnet.errors import InputError, nearest
-from simnet.network.flows.case import Case, Transfers
+from simnet.errors import InputError, TopologyError, nearest
+from simnet.network.flows.case import CONGESTION_CONTROLS, Case, Transfers
 from simnet.network.flows.drive import NEEDS_ROOM, drive
 from simnet.network.flows.files import read_case
 from simnet.network.flows.models import MODELS, RouteTable, route_table
-from simnet.network.flows.state import FACTOR, OWN, Engine, make_engine, with_room
+from simnet.network.flows.state import CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
+from simnet.network.flows.tcp import MSS
+from simnet.streams import key
 
 FIRST_ROOM = 1024  # flows at a time that an engine has room for before it grows
+
+
+class Driven(NamedTuple):
+    """What driving F transfers to their end gives."""
+
+    start_s: np.ndarray  # float64 (F,)
+    finish_s: np.ndarray  # float64 (F,): infinity where it never ends
+    limit: np.ndarray  # int64 (F,)
+    lost_packets: np.ndarray  # float64 (F,)
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,8 @@ class TransferTimes:
     start_s: np.ndarray  # float64 (F,): before any latency is paid
     finish_s: np.ndarray  # float64 (F,): the last byte has arrived
     limit: np.ndarray  # int64 (F,): the link that limited it in the end, or -1: nothing shared did
-    carried_bytes: np.ndarray  # float64 (L,): what crossed each link
+    lost_packets: np.ndarray  # float64 (F,): packets that were lost and sent again (tcp)
+    carried_bytes: np.ndarray  # float64 (L,): what crossed each link, with the model's headers and acknowledgements
     engine: Engine  # as the run left it; its counters are for measuring
 
     @property
@@ -62,10 +75,10 @@ class TransferTimes:
         return self.case.links.names[own] if own is not None else "its window"
 
 
-def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "lv08") -> TransferTimes:
+def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "tcp", seed: int = 0) -> TransferTimes:
     """Start and finish of every transfer of a case: a file's name, a dict, or a `Case`.
 
-    `model` is maxmin, cm02, lv08 (the default) or lv08_noxt.
+    `model` is maxmin, cm02, lv08, lv08_noxt or tcp, which alone draws: from `seed`.
     Raises InputError for what cannot be simulated.
     """
     case = read_case(source)
@@ -74,37 +87,46 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
     pairs = dict.fromkeys(zip(case.transfers.source.tolist(), case.transfers.target.tolist(), strict=True))
     number = {pair: i for i, pair in enumerate(pairs)}
     forward = [case.routes[pair] for pair in pairs]
+    for a, b in pairs:
+        if MODELS[model].cross_traffic and (b, a) not in case.routes:
+            raise TopologyError(
+                f"{case.name}: no route leads back from host {case.hosts[b]} to host {case.hosts[a]} for the "
+                f"acknowledgements of {model}: add one"
+            )
     backward = [case.routes.get((b, a), ()) for a, b in pairs]
-    table = route_table(case.links, forward, backward, MODELS[model])
+    table = route_table(case.links, forward, backward, MODELS[model], case.warm)
     t = case.transfers
+    control = 1 + CONGESTION_CONTROLS.index(case.congestion_control) if MODELS[model].tcp else 0
     route = np.array([number[pair] for pair in zip(t.source.tolist(), t.target.tolist(), strict=True)], np.int64)
-    start, finish, limit, engine = run_transfers(table, route, t)
-    if not np.isfinite(finish).all():
-        i = int(np.nonzero(~np.isfinite(finish))[0][0])
-        raise InputError(f"{case.name}: flows.{i}: never ends: its links have no bandwidth left")
-    return TransferTimes(case, model, start, finish, limit, _carried(table, route, t.bytes), engine)
+    made = run_transfers(table, route, t, control, key(seed, "tcp"))
+    carried = _carried(table, route, t.bytes + made.lost_packets * MSS)
+    return TransferTimes(case, model, made.start_s, made.finish_s, made.limit, made.lost_packets, carried, made.engine)
 
 
 def run_transfers(
-    table: RouteTable, route: np.ndarray, transfers: Transfers
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Engine]:
-    """Start, finish (infinity: never) and last limit of transfers over `route` (F,) of a table, and the engine."""
+    table: RouteTable, route: np.ndarray, transfers: Transfers, control: int = 0, draws: int = 0
+) -> Driven:
+    """Drive transfers over `route` (F,), numbers of routes of a table, to their end.
+
+    `control` numbers TCP's congestion control (0: no TCP); its numbers are drawn under the key `draws`.
+    """
     n = len(transfers)
     engine = make_engine(*table, min(max(n, 1), FIRST_ROOM))
+    engine.state[CONTROL], engine.state[KEY] = control, np.uint64(draws).astype(np.int64)
     next_start, next_who, waits = _followers(transfers)
-    start, finish, limit = transfers.start_s.copy(), np.full(n, np.inf), np.full(n, OWN)
+    made = Driven(transfers.start_s.copy(), np.full(n, np.inf), np.full(n, OWN), np.zeros(n), engine)
     free = np.nonzero(waits == 0)[0]
-    first = free[np.lexsort((free, (start + transfers.delay_s)[free]))]
+    first = free[np.lexsort((free, (made.start_s + transfers.delay_s)[free]))]
     progress, when, who = np.zeros(2, np.int64), np.zeros(n), np.zeros(n, np.int64)
     while (
         drive(
             engine, progress, first, when, who, route, transfers.bytes, transfers.delay_s, waits, next_start, next_who,
-            start, finish, limit,
+            *made[:4],
         )
         == NEEDS_ROOM
     ):  # fmt: skip
         engine = with_room(engine, 2 * len(engine.flow))
-    return start, finish, limit, engine
+    return made._replace(engine=engine)
 
 
 def _followers(transfers: Transfers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

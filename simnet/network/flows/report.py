@@ -1,0 +1,61 @@
+"""What `simnet transfers` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from simnet.network.flows.transfers import TransferTimes
+from simnet.units import human
+
+
+def text(times: TransferTimes) -> str:
+    """Start, finish, mean rate and bottleneck of every transfer, and the utilisation of every link used."""
+    case, t = times.case, times.case.transfers
+    rows = [("transfer", "from", "to", "bytes", "start", "finish", "mean rate", "bottleneck")]
+    for i, rate in enumerate(times.mean_rate.tolist()):
+        ends = case.hosts[int(t.source[i])], case.hosts[int(t.target[i])]
+        rows.append((str(i), *ends, human(t.bytes[i], "bytes"), f"{times.start_s[i]:.6g} s",
+                     f"{times.finish_s[i]:.6g} s", human(rate, "bytes/s"), times.bottleneck(i)))  # fmt: skip
+    used = [("link", "bandwidth", "carried", "utilisation")]
+    for k, share in enumerate(times.utilisation.tolist()):
+        if times.carried_bytes[k] > 0:
+            used.append((case.links.names[k], human(case.links.bandwidth[k], "bytes/s"),
+                         human(times.carried_bytes[k], "bytes"), f"{100 * share:.1f} %"))  # fmt: skip
+    last = times.finish_s.max(initial=0.0)
+    head = f"{case.name}: {len(t)} transfers, model {times.model}, the last ends at {last:.6g} s"
+    lost = times.lost_packets.sum()
+    if lost:
+        head += f", {lost:.0f} packets lost and sent again"
+    return "\n\n".join([head, _table(rows), _table(used)])
+
+
+def as_json(times: TransferTimes) -> str:
+    """One object; `start` and `finish` in seconds, in the order of the case's flows."""
+    n = len(times.case.transfers)
+    return json.dumps(
+        {
+            "name": times.case.name,
+            "model": times.model,
+            "makespan": float(times.finish_s.max(initial=0.0)),
+            "start": times.start_s.tolist(),
+            "finish": times.finish_s.tolist(),
+            "mean_rate": times.mean_rate.tolist(),
+            "bottleneck": [times.bottleneck(i) for i in range(n)],
+            "lost_packets": [int(lost) for lost in times.lost_packets.tolist()],
+            "links": list(times.case.links.names),
+            "carried_bytes": times.carried_bytes.tolist(),
+            "utilisation": times.utilisation.tolist(),
+        }
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns of equal width: names to the left, numbers to the right."""
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
+    right = [all(not row[c] or row[c][0].isdigit() for row in rows[1:]) for c in range(len(widths))]
+    lines = []
+    for row in rows:
+        cells = [x.rjust(w) if r else x.ljust(w) for x, w, r in zip(row, widths, right, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

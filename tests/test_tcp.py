@@ -1,0 +1,188 @@
+"""The model `tcp` against real TCP, and what follows from its rules exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import simnet
+from simnet.cli import app
+from simnet.errors import TopologyError
+from simnet.network.flows.draws import cube_root, packets_to_loss, uniform
+from simnet.network.flows.measured import Score, medians, score
+from simnet.network.flows.models import burst_events
+from simnet.network.flows.tcp import MSS, PACKET
+from simnet.network.flows.transfers import transfer_times
+from simnet.streams import GOLDEN, bits, uniform1
+from tests.shared import ROOT
+
+MEASURED = sorted((ROOT / "tests" / "reference" / "real_tcp").glob("*.json"))
+RATE, LATENCY = 1.25e6, 0.01
+RTT = 2 * LATENCY + (PACKET + 60) / RATE
+
+
+def path_case(bytes_: float, **more: Any) -> dict[str, Any]:
+    """One flow over a link of 10 Mbit/s and 10 ms each way."""
+    return {
+        "hosts": 2, "links": [[RATE, LATENCY], [RATE, LATENCY]], "routes": [[0, 1, [0]], [1, 0, [1]]],
+        "flows": [[0, 1, bytes_, 0, 0, []]],
+    } | more  # fmt: skip
+
+
+# ---- measurements ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, list[Score]]:
+    return {model: [score(path, model, 15) for path in MEASURED] for model in ("tcp", "lv08")}
+
+
+def test_all_measured_cases_are_there() -> None:
+    assert len(MEASURED) == 26
+
+
+def test_without_loss_it_is_near_real_tcp_and_nearer_than_lv08(scores: dict[str, list[Score]]) -> None:
+    ours, theirs = (medians([s for s in scores[model] if not s.lossy]) for model in ("tcp", "lv08"))
+    assert all(error <= bar for error, bar in zip(ours, (0.08, 0.05, 0.07), strict=True)), ours
+    assert all(a < b for a, b in zip(ours, theirs, strict=True)), (ours, theirs)
+
+
+def test_with_loss_it_is_nearer_than_lv08(scores: dict[str, list[Score]]) -> None:
+    ours, theirs = (medians([s for s in scores[model] if s.lossy]) for model in ("tcp", "lv08"))
+    assert all(a < b for a, b in zip(ours, theirs, strict=True)), (ours, theirs)
+
+
+def test_with_loss_seeds_and_repetitions_overlap(scores: dict[str, list[Score]]) -> None:
+    for each in scores["tcp"]:
+        if each.lossy and "bbr" not in each.case:
+            assert each.makespan_s[0] < each.measured_s[2], each
+            assert each.makespan_s[2] > each.measured_s[0], each
+
+
+# ---- rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_window_costs_handshake_and_bytes() -> None:
+    cold = transfer_times(path_case(5 * MSS), "tcp").finish_s[0]
+    warm = transfer_times(path_case(5 * MSS, warm=True), "tcp").finish_s[0]
+    assert warm == pytest.approx(LATENCY + 5 * PACKET / RATE, rel=1e-12)
+    assert cold - warm == pytest.approx(RTT, rel=1e-12)
+
+
+def test_a_second_window_waits_for_the_round_trip() -> None:
+    fast = path_case(30 * MSS, links=[[1.25e9, LATENCY]] * 2, warm=True)
+    rtt = 2 * LATENCY + (PACKET + 60) / 1.25e9
+    assert transfer_times(fast, "tcp").finish_s[0] == pytest.approx(LATENCY + rtt + 20 * PACKET / 1.25e9, rel=1e-12)
+
+
+def test_a_long_transfer_has_the_link_less_its_headers() -> None:
+    made = transfer_times(path_case(1e8), "tcp")
+    assert made.mean_rate[0] == pytest.approx(RATE * MSS / PACKET, rel=1e-3)
+
+
+def test_same_seed_same_times_and_another_seed_others() -> None:
+    lossy = path_case(1e6, loss=[0.02, 0.0])
+    one, again, other = (transfer_times(lossy, "tcp", seed).finish_s for seed in (1, 1, 2))
+    assert one.tolist() == again.tolist()
+    assert one.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize("control", ["cubic", "reno", "bbr"])
+def test_what_is_lost_is_sent_again_and_lost_as_often_as_drawn(control: str) -> None:
+    loss, size = 0.02, 4e5
+    case = path_case(size, loss=[loss, 0.0], cc=control)
+    runs = [transfer_times(case, "tcp", seed) for seed in range(200)]
+    packets = sum(size / MSS + run.lost_packets[0] for run in runs)
+    lost = sum(run.lost_packets[0] for run in runs)
+    assert lost / packets == pytest.approx(loss, rel=0.1)
+    for run in runs:
+        carried = (size + run.lost_packets[0] * MSS) * PACKET / MSS
+        assert run.carried_bytes[0] == pytest.approx(carried, rel=1e-12)
+
+
+def test_loss_slows_reno_more_than_cubic_and_bbr_least() -> None:
+    def typical(control: str) -> float:
+        case = path_case(4e6, links=[[6.25e6, 0.01]] * 2, loss=[0.01, 0.0], cc=control)
+        return float(np.median([transfer_times(case, "tcp", seed).finish_s[0] for seed in range(31)]))
+
+    reno, cubic, bbr = map(typical, ("reno", "cubic", "bbr"))
+    assert reno > cubic > 2 * bbr
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(1e-4, 0.9))
+def test_packets_to_loss_inverts_the_geometric_law(u: float, p: float) -> None:
+    n = packets_to_loss(u, p)
+    assert n >= 1
+    assert (1 - p) ** n <= (1 - u) * (1 + 1e-9)
+    assert (1 - p) ** (n - 1) >= (1 - u) * (1 - 1e-9)
+
+
+@given(st.floats(1e-6, 1e9))
+def test_cube_roots(x: float) -> None:
+    assert cube_root(x) ** 3 == pytest.approx(x, rel=1e-12)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 10**6), st.integers(0, 100))
+def test_draws_are_those_of_the_streams(key: int, who: int, counter: int) -> None:
+    mask = (1 << 64) - 1
+    mine = int(bits(np.array([(key + GOLDEN * (who + 1)) & mask], np.uint64), 1)[0, 0])
+    assert uniform(key, who, counter) == uniform1((mine + GOLDEN * (counter + 1)) & mask, 1)[0]
+
+
+def test_bursts_are_counted_as_a_chain_makes_them() -> None:
+    to_bad, to_good, loss = 0.02, 0.2, 0.4
+    rng = np.random.default_rng(5)
+    bad, events, hit, packets = False, 0, False, 400_000
+    for turn, draw in zip(rng.random(packets), rng.random(packets), strict=True):
+        was = bad
+        bad = turn < to_bad if not bad else turn >= to_good
+        hit = False if bad and not was else hit
+        if bad and draw < loss:
+            events += not hit
+            hit = True
+    assert burst_events(to_bad, to_good, loss) == pytest.approx(events / packets, rel=0.05)
+
+
+def test_acknowledgements_need_a_way_back() -> None:
+    with pytest.raises(TopologyError, match="no route leads back"):
+        transfer_times(path_case(1e3, routes=[[0, 1, [0]]]), "tcp")
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def invoke(*words: str) -> Any:
+    return CliRunner().invoke(app, ["transfers", *words])
+
+
+def test_json_has_the_times_in_the_order_of_the_flows() -> None:
+    path = next(p for p in MEASURED if p.stem.startswith("loss1_bn4"))
+    said = json.loads(invoke(str(path), "--seed", "3", "--json").output)
+    made = simnet.transfer_times(path, "tcp", 3)
+    assert said["start"] == made.start_s.tolist()
+    assert said["finish"] == made.finish_s.tolist()
+    assert set(said) >= {"mean_rate", "bottleneck", "utilisation"}
+
+
+def test_the_table_names_the_bottleneck(tmp_path: Path) -> None:
+    (tmp_path / "case.json").write_text(json.dumps(path_case(1e6)))
+    said = invoke(str(tmp_path / "case.json"), "--model", "maxmin").output
+    assert "0.81 s  9.877 Mbit/s           0" in said
+    assert "98.8 %" in said
+
+
+def test_bad_input_is_one_message(tmp_path: Path) -> None:
+    said = invoke(str(tmp_path / "none.json"))
+    assert said.exit_code == 2
+    assert "there is no file" in said.output
+    (tmp_path / "case.json").write_text("{")
+    assert "this is no JSON" in invoke(str(tmp_path / "case.json")).output
+    (tmp_path / "case.json").write_text(json.dumps(path_case(1.0)))
+    assert "model = 'tpc'" in invoke(str(tmp_path / "case.json"), "--model", "tpc").output
