@@ -22,6 +22,7 @@ PARTS = {  # each has `rows(chosen)`, which gives its results one by one
     "common": "simnet.benches.common",
     "time": "simnet.benches.time",
     "values": "simnet.benches.values",
+    "pairwise": "simnet.benches.pairwise",
     "kernels": "simnet.benches.kernels",
 }
 

@@ -1,7 +1,7 @@
 """Values that do not go in step, against the same arithmetic by hand with nothing simulated around it.
 
-Each job is a scenario whose values are followed node by node and batched afterwards (roles and messages now; partners
-by time belong here too: add an entry to `JOBS`). Its floor is given the same problem, whose kernels it calls on all
+Each job is a scenario whose values are followed node by node and batched afterwards: roles and messages (partners by
+time are in `pairwise`). Its floor is given the same problem, whose kernels it calls on all
 nodes at once; `one by one` is the reference executor, measured at 64 nodes at most.
 """
 

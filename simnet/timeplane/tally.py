@@ -53,7 +53,8 @@ class Tally:
 
     def enter(self, i: np.ndarray, k: np.ndarray, j: np.ndarray, end: np.ndarray, ok: np.ndarray) -> None:
         """Meetings as columns (M,): their hashes are added up, so that no order of entering shows."""
-        words = (i, k, j, np.ascontiguousarray(end, dtype=np.float64).view(np.int64), ok.astype(np.int64))
+        ends = np.ascontiguousarray(end, dtype=np.float64).view(np.int64)
+        words = (i << 32 | k, j << 1 | ok.astype(np.int64), ends)
         for s in range(2):
             h = np.full(len(i), s, np.uint64)
             for word in words:

@@ -86,3 +86,28 @@ def last_reports(host_O, from_O, to_O, reports_before, base, count, seen_n, keep
         if from_O[o] >= 0 and reports_before[to_O[o] - base] > reports_before[from_O[o] - base]:
             keep_O[o] = not seen_n[host_O[o]]
             seen_n[host_O[o]] = True
+
+
+@kept
+def instances(host_O, from_O, to_O, keep_O, base, first_T, next_I, from_I, to_I, keep_I, instance_O):
+    """Number the different (from, to, keep) among runs, in the order in which they come; returns how many there are.
+
+    A meeting has number -1. `first_T`, one entry for each task kept, is work space: the newest of a task's instances,
+    of which `next_I` leads to older ones.
+    """
+    first_T[:] = -1
+    count = 0
+    for o in range(len(host_O)):
+        instance_O[o] = -1
+        if from_O[o] < 0:
+            continue
+        k = first_T[from_O[o] - base]
+        while k >= 0 and (to_I[k] != to_O[o] or keep_I[k] != keep_O[o]):
+            k = next_I[k]
+        if k < 0:
+            k = count
+            next_I[k], first_T[from_O[o] - base] = first_T[from_O[o] - base], k
+            from_I[k], to_I[k], keep_I[k] = from_O[o], to_O[o], keep_O[o]
+            count += 1
+        instance_O[o] = k
+    return count

@@ -13,6 +13,7 @@ Legend: n hosts, D numbers of a row, K banks of rows, O operations, Q instructio
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 from simnet.graph import FLOAT, Ref, Task
 from simnet.jit import kept, njit
 
-COPY, ADD, SUB, MUL, NEGATE, TIMES, PLUS, OVER, FROM, SCALED = range(10)
+COPY, ADD, SUB, MUL, NEGATE, TIMES, PLUS, OVER, FROM, SCALED, SUB_TIMES, SUB_SCALED, ADD_TIMES = range(13)
 _TWO = {operator.add: ADD, operator.sub: SUB, operator.mul: MUL}
 _TWO |= {torch.add: ADD, torch.sub: SUB, torch.mul: MUL}
 COMPILED = njit is not None
@@ -93,8 +94,42 @@ def program_of(
                 return None
     except Unfit:
         return None
+    code, numbers = _shorter(code, numbers)
     table = np.array(code, np.int64).reshape(-1, 4)
     return Program(table, np.array(numbers, np.float64), len(inside))
+
+
+Instruction = tuple[int, int, int, int]
+
+
+def _shorter(code: list[Instruction], numbers: list[float]) -> tuple[list[Instruction], list[float]]:
+    """The same with fewer passes over memory: what is scratch for the next instruction alone is not written down."""
+    used = Counter(operand for op, _, a, b in code for operand in _operands(op, a, b))
+    out: list[Instruction] = []
+    constants: list[float] = []
+    for (op, to, a, b), c in zip(code, numbers, strict=True):
+        last = out[-1] if out else (COPY, -1, -1, -1)
+        passed_on = last[1] >= SCRATCH and used[last[1]] == 1
+        if op == COPY and passed_on and last[1] == a:
+            out[-1] = (last[0], to, *last[2:])
+        elif passed_on and last[1] == b and (op, last[0]) in _FUSED and last[1] != a:
+            out[-1] = (_FUSED[op, last[0]], to, a, last[2] if last[0] == TIMES else _packed(last[2], last[3]))
+        else:
+            out.append((op, to, a, b))
+            constants.append(c)
+    return out, constants
+
+
+_FUSED = {(SUB, TIMES): SUB_TIMES, (ADD, TIMES): ADD_TIMES, (SUB, SCALED): SUB_SCALED}
+
+
+def _packed(vector: int, scalar: int) -> int:
+    """A vector's and a scalar's bank in one operand."""
+    return vector << 24 | scalar
+
+
+def _operands(op: int, a: int, b: int) -> tuple[int, ...]:
+    return (a, b) if op in (ADD, SUB, MUL) else (a,)
 
 
 def _replaced(taken: Task, tasks: list[Task]) -> bool:
@@ -198,6 +233,16 @@ def run_light(vectors, scalars, scratch, published, host_O, other_O, number_O, s
             elif op == OVER:
                 for k in range(len(z)):
                     z[k] = x[k] / c
+            elif op in (SUB_TIMES, ADD_TIMES):
+                y = scratch[b - scratch_from] if b >= scratch_from else vectors[b, i]
+                sign = c if op == ADD_TIMES else -c
+                for k in range(len(z)):
+                    z[k] = x[k] + y[k] * sign
+            elif op == SUB_SCALED:
+                b, s = b >> 24, scalars[b & 0xFFFFFF, i]
+                y = scratch[b - scratch_from] if b >= scratch_from else vectors[b, i]
+                for k in range(len(z)):
+                    z[k] = x[k] - y[k] * s
             elif op == NEGATE:
                 for k in range(len(z)):
                     z[k] = -x[k]

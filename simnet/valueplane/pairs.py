@@ -22,7 +22,7 @@ from simnet.graph import FLOAT, Task
 from simnet.recording import Recording
 from simnet.valueplane.batched import FEWEST_ROWS
 from simnet.valueplane.device import chunk_bytes, on
-from simnet.valueplane.levels import last_reports, levels, operations
+from simnet.valueplane.levels import instances, last_reports, levels, operations
 from simnet.valueplane.light import COMPILED, joined, run_light
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.ranges import Boards, Range, Rows, Slots, keys_of, signature
@@ -167,18 +167,18 @@ class Pairs:
         self, host_O: np.ndarray, other_O: np.ndarray, from_O: np.ndarray, to_O: np.ndarray, level_O: np.ndarray,
         keep_O: np.ndarray,
     ) -> None:  # fmt: skip
-        runs = from_O >= 0
-        span = len(self._tasks) + 1
-        kind_O = np.where(runs, ((from_O - self._base) * span + (to_O - self._base)) * 2 + keep_O, -1)
-        kinds, instance_O = np.unique(kind_O, return_inverse=True)
-        number_I = np.full(len(kinds), -1)  # of the range that each instance is
-        keys_I: list[list[int]] = [[] for _ in kinds]
-        for k, kind in enumerate(kinds.tolist()):
-            if kind >= 0:
-                number_I[k], keys_I[k] = self._instance(kind // 2 // span, kind // 2 % span, bool(kind % 2))
-        number_O = number_I[instance_O]
-        widest = max((len(keys) for keys in keys_I), default=0)
-        table = np.array([keys + [0] * (widest - len(keys)) for keys in keys_I], np.uint64).reshape(len(kinds), widest)
+        count, instance_O = len(host_O), np.empty(len(host_O), np.int64)
+        next_I, from_I, to_I = (np.empty(count, np.int64) for _ in range(3))
+        keep_I, first_T = np.empty(count, bool), np.empty(len(self._tasks) + 1, np.int64)
+        count = instances(
+            host_O, from_O, to_O, keep_O, self._base, first_T, next_I, from_I, to_I, keep_I, instance_O
+        )  # fmt: skip
+        ranges = zip(from_I[:count].tolist(), to_I[:count].tolist(), keep_I[:count].tolist(), strict=True)
+        found = [self._instance(a - self._base, b - self._base, report) for a, b, report in ranges]
+        number_O = np.array([number for number, _ in found] + [-1])[instance_O]
+        keys_I = [keys for _, keys in found] + [[]]
+        widest = max(len(keys) for keys in keys_I)
+        table = np.array([keys + [0] * (widest - len(keys)) for keys in keys_I], np.uint64).reshape(len(keys_I), widest)
         keys_O = table[instance_O]
         fits = np.array([work.program is not None for work in self._by_number] + [COMPILED and self._one_kind()])
         wave_O = level_O >> 32
