@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simnet.errors import InputError, Outcome, ProgramError, RunError, nearest
+from simnet.errors import InputError, Interrupted, Outcome, ProgramError, RunError, nearest
 
 if TYPE_CHECKING:
     from simnet.record import Record
@@ -84,7 +84,7 @@ def run(
         record = _watched(work, chosen, directory)
         _print_summary(record)
         typer.echo(f"\nrecord: {directory}")
-        if plots and record.ended is not Outcome.INTERRUPTED:
+        if plots:
             from simnet import registry
 
             for path in registry.find("module", "simnet.analysis.plot:save_plots")(record, directory):
@@ -290,12 +290,17 @@ def _free_directory(name: str) -> Path:
 
 
 def _watched(work: Callable[[Callable[..., None]], Record], scenario: Scenario, directory: Path | None) -> Record:
-    """Do the work while showing how far it is; Ctrl-C ends it with a word on where the record lies."""
+    """Do the work while showing how far it is; the record, also of a run that Ctrl-C ended with a last
+    row. Where it had to end at once there is a word on where the rows lie.
+    """
     from simnet.progress import shown
 
     try:
         with scenario.placing(), shown(scenario.name) as progress:
             return work(progress)
+    except Interrupted as stopped:
+        record: Record = stopped.record
+        return record
     except KeyboardInterrupt:
         kept = directory is not None and directory.is_dir()
         word = f"; what was reported is kept in {directory}" if kept else ""
@@ -312,7 +317,6 @@ def _print_summary(record: Record) -> None:
 def _exit_by(record: Record) -> None:
     """The exit code that a run's outcome deserves."""
     if record.ended is Outcome.INTERRUPTED:
-        typer.echo("interrupted; what was reported is kept in the record", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if record.ended in (Outcome.DIVERGED, Outcome.STARVED, Outcome.TOO_LARGE):
         advice = record.ended.advice

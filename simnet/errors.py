@@ -13,6 +13,8 @@ SimnetError
 └── RunError                   a run that ended badly, with a named outcome
     ├── Diverged
     └── Starved
+
+Interrupted is a KeyboardInterrupt: Ctrl-C is no error, and passes through whatever catches errors.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 
 class SimnetError(Exception):
@@ -117,6 +120,14 @@ class Starved(RunError):
     """A node waits for a message that nobody will send."""
 
     outcome = Outcome.STARVED
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run; `record` (a `simnet.record.Record`) is whole up to its last row."""
+
+    def __init__(self, record: Any) -> None:
+        self.record = record
+        super().__init__(str(record.outcome))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -26,14 +26,16 @@ def lay(run: Simulation, first_s: float) -> None:
 
 
 def due(run: Simulation, reports_n: Sequence[int]) -> bool:
-    """The clock has come to the next row; each host has made `reports_n` reports. True where bytes end the run."""
+    """The clock has come to the next row; each host has made `reports_n` reports. True where bytes or Ctrl-C end it."""
     at = run.row_at
     run.row_at += run.row_period
     row(run, at, reports_n)
     limit = run.plan.scenario.stop.bytes
     if limit is not None and run.account.ledger.wire_bytes >= limit:
         run.outcome = Outcome.BYTES_LIMIT
-    return run.outcome is Outcome.BYTES_LIMIT
+    elif run.interrupt.asked:
+        run.stopped_by_user(int(run.last_row.get("round", 0)) - 1)
+    return run.outcome in (Outcome.BYTES_LIMIT, Outcome.INTERRUPTED)
 
 
 def row(run: Simulation, at: float, reports_n: Sequence[int]) -> None:

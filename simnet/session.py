@@ -49,7 +49,8 @@ def run(
         overwrite: replace a record that is already there.
 
     Raises an InputError before any work starts. A run that ends badly does not raise: its record says how it ended
-    (`record.outcome`, `record.ended`).
+    (`record.outcome`, `record.ended`). Ctrl-C ends the run with a last row and raises Interrupted (a
+    KeyboardInterrupt), which has the `record`.
     """
     chosen = _read(scenario, set)
     plan = prepare(chosen)
@@ -139,6 +140,8 @@ def attempts(
                     field="execution.tier",
                     value=execution.tier,
                 ) from reason
+            if simulation.interrupt.asked:
+                raise KeyboardInterrupt from None
             writer.restart()
     raise ProgramError("no tier can run this program")
 

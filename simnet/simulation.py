@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,8 @@ from simnet import grid
 from simnet.algorithm import mentions
 from simnet.book import Book
 from simnet.ending import finish
-from simnet.errors import Diverged, Outcome, ProgramError, RunError
+from simnet.errors import Diverged, Interrupted, Outcome, ProgramError, RunError
+from simnet.interrupt import Interrupt
 from simnet.prepare import Plan
 from simnet.record import Record, RecordWriter, first_reached
 from simnet.recording import Recording
@@ -60,7 +58,8 @@ class Simulation:
         self.began = time.perf_counter()
         self._told = 0.0
         self._collected = self.began
-        self._interrupted = False
+        self.interrupt = Interrupt()
+        self._pinned_from: int | None = None  # once interrupted: the first report whose values are sure to be kept
 
     def _recordings(self) -> list[Recording]:
         programs, members = self.plan.algorithm.programs(), self.book.members
@@ -70,7 +69,9 @@ class Simulation:
         return [Recording(self.book, role, np.array([h]), programs[role], i) for i, (h, role) in enumerate(hosts)]
 
     def run(self) -> Record:
-        """Walk the programs to their end, or to the cut, and finish the record."""
+        """Walk the programs to their end, or to the cut, and finish the record. Raises Interrupted, with the record in
+        it, where Ctrl-C asked for the end.
+        """
         plane: Any
         if self.tier == "arrays":
             plane = ArraysPlane(self.book, self.recordings[0], self.account, self.values, self)
@@ -88,7 +89,7 @@ class Simulation:
         collecting = gc.isenabled()
         gc.disable()  # recording makes millions of small objects and no cycles; see `_breathe`
         try:
-            with self._interruptible():
+            with self.interrupt.heard(watched=self.progress is not None):
                 plane.run()
                 if self.outcome is Outcome.FINISHED:
                     self._after(plane)
@@ -103,32 +104,16 @@ class Simulation:
         finally:
             if collecting:
                 gc.enable()
-        return finish(self)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C counts even where Python drops it: an exception raised inside a `__del__` (and Values have one) is
-        printed and forgotten. The next report sees the mark that this handler leaves.
-        """
-        ours = threading.current_thread() is threading.main_thread()
-        if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-
-        def mark(number: int, frame: Any) -> None:
-            self._interrupted = True
-            signal.default_int_handler(number, frame)
-
-        signal.signal(signal.SIGINT, mark)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        record = finish(self)
+        if self.interrupt.asked:
+            raise Interrupted(record)
+        return record
 
     def _breathe(self) -> None:
         """Between rounds: hear an interrupt, and once a second clear away the cycles that torch's transforms leave."""
-        if self._interrupted:
-            raise KeyboardInterrupt
+        if self.interrupt.asked and self._pinned_from is None:
+            self.book.pin_all = True
+            self._pinned_from = max(len(r.reports) for r in self.reporting)
         now = time.perf_counter()
         if now - self._collected > 1.0:
             self._collected = now
@@ -203,7 +188,17 @@ class Simulation:
         if limit is not None and self._bytes(index) >= limit:
             self.outcome = Outcome.BYTES_LIMIT
             return True
+        known_from = np.inf if self._pinned_from is None else 0 if self.estimating else self._pinned_from
+        if index >= known_from or (known_from < np.inf and self.book.evaluated(index)):
+            self.stopped_by_user(index)
+            return True
         return False
+
+    def stopped_by_user(self, index: int) -> None:
+        """The run ends with the row of report `index`, because of Ctrl-C."""
+        self.outcome = Outcome.INTERRUPTED
+        where = f"after round {index + 1}" if index >= 0 else "before the first round"
+        self.text = f"{Outcome.INTERRUPTED.value}: stopped by the user {where}"
 
     def _meets_targets(self) -> bool:
         scenario = self.plan.scenario

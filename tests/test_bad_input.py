@@ -22,6 +22,7 @@ from simnet.algorithm import Algorithm
 from simnet.errors import (
     DataError,
     InputError,
+    Interrupted,
     MemoryTooSmall,
     Outcome,
     ProgramError,
@@ -239,6 +240,7 @@ def test_an_interrupted_run_leaves_a_record_that_says_where(tmp_path: Path, how:
     finally:
         child.kill()
     assert child.returncode != 0, said
+    assert how is signal.SIGKILL or "Interrupted: interrupted: stopped by the user" in said
     record = Record.load(tmp_path / "run")
     last = int(record.rounds["round"][-1])
     assert last > 5
@@ -247,6 +249,71 @@ def test_an_interrupted_run_leaves_a_record_that_says_where(tmp_path: Path, how:
     assert record.ended is Outcome.INTERRUPTED
     reason = "stopped by the user" if how is signal.SIGINT else "killed"
     assert record.outcome == f"interrupted: {reason} after round {last}"
+    assert ("x" in record.final) == ("sim_time_s" in record.summary) == (how is signal.SIGINT)
+
+
+def interrupted(scenario: dict[str, Any]) -> Record:
+    """The record of a run in whose 20th round, or a later one, Ctrl-C is pressed."""
+
+    def press(event: dict[str, Any]) -> None:
+        if event["round"] >= 20:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            simnet.run(scenario, progress=press)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    record: Record = caught.value.record
+    return record
+
+
+PLAIN: dict[str, Any] = {
+    "network": {"nodes": 8, "graph": "ring"},
+    "problem": {"name": "Quadratic", "dim": 5},
+    "rounds": 10**6,
+}
+
+
+@pytest.mark.parametrize(
+    ("tier", "algorithm", "every"),
+    [("arrays", "DPSGD", 1), ("arrays", "DPSGD", 10**5), ("compiled", "DPSGD", 10**5), ("events", "DPSGD", 10**5),
+     ("processes", "DPSGD", 7), ("events", "FedAvg", 7), ("events", "ADPSGD", 7), ("compiled", "ADPSGD", 7)],
+)  # fmt: skip
+def test_control_c_leaves_the_record_of_a_run_that_was_to_end_there(tier: str, algorithm: str, every: int) -> None:
+    """Its last row, states, bytes and seconds are those of a run of so many rounds, or so many seconds."""
+    scenario = {**PLAIN, "algorithm": {"name": algorithm, "eta": 0.1}, "evaluate_every": every,
+                "execution": {"tier": tier, "device": "cpu"}}  # fmt: skip
+    cut = interrupted(scenario)
+    last = int(cut.rounds["round"][-1])
+    assert last >= 20
+    assert cut.outcome == f"interrupted: stopped by the user after round {last}"
+    end = {"rounds": last}
+    if algorithm == "ADPSGD":
+        end = {"stop": {"sim_time": cut.summary["sim_time_s"]}}
+    whole = simnet.run({**scenario, **end})
+    assert whole.rounds["round"][-1] == last
+    np.testing.assert_array_equal(cut.final["x"], whole.final["x"])
+    for name in ("sim_time_s", "rounds", "wire_bytes", "messages", "objective", "nominal_bits", "bytes_by_kind"):
+        assert cut.summary[name] == whole.summary[name], name
+    for name in ("compute_s", "exposed_comm_s", "idle_s", "reports", "sent_bytes", "received_bytes"):
+        np.testing.assert_array_equal(cut.nodes[name], whole.nodes[name], err_msg=name)
+    np.testing.assert_array_equal(cut.links["wire_bytes"], whole.links["wire_bytes"])
+
+
+def test_control_c_twice_ends_at_once() -> None:
+    def twice(event: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            simnet.run({**PLAIN, "algorithm": "DPSGD"}, progress=twice)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not isinstance(caught.value, Interrupted)
 
 
 DROPPED = """
@@ -280,9 +347,10 @@ def test_an_interrupt_that_python_drops_still_ends_the_run(tmp_path: Path) -> No
     command = [sys.executable, "-c", DROPPED, str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "KeyboardInterrupt" in done.stderr
+    assert "Interrupted: interrupted: stopped by the user" in done.stderr
     record = Record.load(tmp_path / "run")
-    assert record.outcome == "interrupted: stopped by the user after round 6"
+    assert record.outcome == "interrupted: stopped by the user after round 7"
+    assert record.final["x"].shape == (2, 10)
 
 
 def test_a_program_without_a_report_is_told_so() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from simnet import progress
 from simnet.cli import app
-from simnet.errors import DataError, Diverged, Outcome
+from simnet.errors import DataError, Diverged, Interrupted, Outcome
 from tests.shared import ROOT
 
 SCENARIO = """\
@@ -198,6 +198,15 @@ def test_the_exit_code_says_how_a_run_ended(
     engine.raises = error
     said = runner.invoke(app, ["run", str(scenario)])
     assert (said.exit_code, says in said.stderr) == (code, True), said.stderr
+
+
+def test_an_interrupted_run_ends_like_any_other_with_status_130(scenario: Path, engine: SimpleNamespace) -> None:
+    text = "interrupted: stopped by the user after round 3"
+    engine.raises = Interrupted(SimpleNamespace(outcome=text, ended=Outcome.INTERRUPTED))
+    said = runner.invoke(app, ["run", str(scenario)])
+    assert said.exit_code == 130
+    assert said.stdout.splitlines()[0] == "the summary"
+    assert said.stdout.splitlines()[-2:] == ["record: runs/my_ring-1", "plot:   runs/my_ring-1/objective.png"]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ class PairwiseWalker:
         self._settle()
         self.stopping = self.hooks.row_due(self.hosts.reports.tolist())
         if self.stopping:
-            self.hosts.finish_s[~self.hosts.finished] = at
+            self._leave_waiting(at)
         return True
 
     def _leave_waiting(self, until: float) -> None:

@@ -151,9 +151,8 @@ class Walker:
         self.meetings.settle()
         self.stopping = self.hooks.row_due(self.reports)
         if self.stopping:
-            for i, finished in enumerate(self.finished):
-                if not finished:
-                    self.account.finish_s[i] = at
+            self.account.until = at
+            leave_waiting(self)
 
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
