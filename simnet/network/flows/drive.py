@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from simnet.network.flows.kept import kept
-from simnet.network.flows.moves import add, advance, next_time, taken
-from simnet.network.flows.state import DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FREE_COUNT
+from simnet.network.flows.moves import add_to, advance_to, next_time_of
+from simnet.network.flows.state import DONE, DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FREE_COUNT
 
-DONE, NEEDS_ROOM = 0, 1
+ENDED, NEEDS_ROOM = 0, 1
 BEGUN, READY = 0, 1  # what `progress` counts: transfers of `first` that began; released ones that wait for their time
 
 
@@ -52,20 +52,30 @@ def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start
     others once released. `start` holds the earliest starts and becomes the true ones; `waits` counts unfinished
     dependencies; next_who[next_start[i]:next_start[i + 1]] wait for transfer i.
     `limit` is the link that limited each in the end, `lost` the packets that it had to send again.
-    Gives DONE, or NEEDS_ROOM when the engine has no free slot: call again with a larger one.
+    Gives ENDED, or NEEDS_ROOM when the engine has no free slot: call again with a larger one.
     """
+    route_start, route_link, route_share, routes, links = e.route_start, e.route_link, e.route_share, e.route, e.link
+    chain, flow, slot, entry, heap_t, heap_row = e.chain, e.flow, e.slot, e.entry, e.heap_t, e.heap_row
+    queue_t, queue_i, state, clock = e.queue_t, e.queue_i, e.state, e.clock
     while True:
-        t = next_time(e)
+        t = next_time_of(
+            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
+            queue_i, state, clock,
+        )  # fmt: skip
         if progress[BEGUN] < len(first):
             i = first[progress[BEGUN]]
             t = min(t, start[i] + delay[i])
         if progress[READY] > 0:
             t = min(t, when[0])
         if t == np.inf:
-            return DONE
-        for k in range(advance(e, t)):
-            i = e.slot[k, DONE_TAG]
-            finish[i], limit[i], lost[i] = e.flow[k, DONE_S], e.slot[k, DONE_LIMIT], e.flow[k, DONE_LOST]
+            return ENDED
+        ended = advance_to(
+            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
+            queue_i, state, clock, t,
+        )  # fmt: skip
+        for k in range(ended):
+            i = slot[k, DONE_TAG]
+            finish[i], limit[i], lost[i] = flow[k, DONE_S], slot[k, DONE_LIMIT], flow[k, DONE_LOST]
             for z in range(next_start[i], next_start[i + 1]):
                 j = next_who[z]
                 waits[j] -= 1
@@ -73,21 +83,27 @@ def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start
                 if waits[j] == 0:
                     _push(when, who, progress[READY], start[j] + delay[j], j)
                     progress[READY] += 1
-        taken(e)
+        state[DONE] = 0
         while progress[BEGUN] < len(first):
             i = first[progress[BEGUN]]
             if start[i] + delay[i] > t:
                 break
-            if e.state[FREE_COUNT] == 0:
+            if state[FREE_COUNT] == 0:
                 return NEEDS_ROOM
             progress[BEGUN] += 1
             start[i] += delay[i]
-            add(e, start[i], route[i], bytes_[i], i)
+            add_to(
+                route_start, route_link, routes, chain, flow, slot, entry, heap_t, heap_row, state, start[i], route[i],
+                bytes_[i], i,
+            )  # fmt: skip
         while progress[READY] > 0 and when[0] <= t:
-            if e.state[FREE_COUNT] == 0:
+            if state[FREE_COUNT] == 0:
                 return NEEDS_ROOM
             i = who[0]
             start[i] = when[0]
             _pop(when, who, progress[READY])
             progress[READY] -= 1
-            add(e, start[i], route[i], bytes_[i], i)
+            add_to(
+                route_start, route_link, routes, chain, flow, slot, entry, heap_t, heap_row, state, start[i], route[i],
+                bytes_[i], i,
+            )  # fmt: skip

@@ -8,13 +8,13 @@ An event is named by a number: 2 f for what flow f does next (its first byte, it
 
 from __future__ import annotations
 
-from simnet.network.flows.kept import kept
+from simnet.network.flows.kept import inlined, kept
 from simnet.network.flows.state import HEAP_SIZE
 
 ORDER, EVENT, WHERE = 0, 1, 2  # columns of `heap_row`; the last is by event, the others by place in the heap
 
 
-@kept
+@inlined
 def _rise(heap_t, heap_row, i, t, order, event):
     while i > 0:
         up = (i - 1) >> 1
@@ -29,7 +29,7 @@ def _rise(heap_t, heap_row, i, t, order, event):
     heap_row[event, WHERE] = i
 
 
-@kept
+@inlined
 def _sink(heap_t, heap_row, size, i, t, order, event):
     while True:
         down = 2 * i + 1

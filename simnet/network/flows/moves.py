@@ -18,7 +18,7 @@ import numpy as np
 
 from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
-from simnet.network.flows.kept import kept
+from simnet.network.flows.kept import inlined, kept
 from simnet.network.flows.solve import mark_flow, mark_limited, settle, unlimit
 from simnet.network.flows.state import (
     AFTER,
@@ -74,28 +74,57 @@ AT_ONCE = 1e-13  # events closer than this, relative to the clock, are one insta
 @kept
 def add(e, t, route, bytes_, tag):
     """Hand a flow of `bytes_` to the network at time t; gives its slot. There must be a free one."""
-    state, slot, flow = e.state, e.slot, e.flow
+    return add_to(
+        e.route_start, e.route_link, e.route, e.chain, e.flow, e.slot, e.entry, e.heap_t, e.heap_row, e.state,
+        t, route, bytes_, tag,
+    )  # fmt: skip
+
+
+@kept
+def next_time(e):
+    """When the next event is, after settling what changed at the present instant."""
+    return next_time_of(
+        e.route_start, e.route_link, e.route_share, e.route, e.link, e.chain, e.flow, e.slot, e.entry, e.heap_t,
+        e.heap_row, e.queue_t, e.queue_i, e.state, e.clock,
+    )  # fmt: skip
+
+
+@kept
+def advance(e, t):
+    """Go on to time t, no later than `next_time`; gives how many flows have ended and were not taken yet."""
+    return advance_to(
+        e.route_start, e.route_link, e.route_share, e.route, e.link, e.chain, e.flow, e.slot, e.entry, e.heap_t,
+        e.heap_row, e.queue_t, e.queue_i, e.state, e.clock, t,
+    )  # fmt: skip
+
+
+# The same with an engine's arrays one by one: what calls them in a loop saves the counting of arrays in a tuple.
+
+
+@inlined
+def add_to(route_start, route_link, routes, chain, flow, slot, entry, heap_t, heap_row, state, t, route, bytes_, tag):
+    """`add`."""
     state[FREE_COUNT] -= 1
     f = slot[state[FREE_COUNT], FREE_SLOT]
     slot[f, ROUTE], slot[f, TAG], slot[f, SERIAL] = route, tag, state[SERIALS]
     state[SERIALS] += 1
     slot[f, LIMIT], slot[f, PHASE] = NONE, WAITING
     flow[f, RATE] = flow[f, LEVEL] = flow[f, AFTER] = flow[f, LOST] = 0.0
-    flow[f, MOST], flow[f, WEIGHT] = e.route[route, BOUND], e.route[route, PENALTY]
-    flow[f, LEFT] = bytes_ / e.route[route, FACTOR]
+    flow[f, MOST], flow[f, WEIGHT] = routes[route, BOUND], routes[route, PENALTY]
+    flow[f, LEFT] = bytes_ / routes[route, FACTOR]
     flow[f, FINISH] = flow[f, QUEUED] = np.inf
     if state[CONTROL] > 0:
-        tcp.begin(e.route, flow, slot, state, f)
+        tcp.begin(routes, flow, slot, state, f)
         tcp.cut(flow, slot, f, flow[f, LEFT])
-    wait = e.route[route, WAIT_S]
+    wait = routes[route, WAIT_S]
     if wait > 0.0:
-        schedule(e.heap_t, e.heap_row, state, t + wait, slot[f, SERIAL], 2 * f)
+        schedule(heap_t, heap_row, state, t + wait, slot[f, SERIAL], 2 * f)
     else:
-        _enter(e.route_start, e.route_link, e.route, flow, slot, e.entry, e.chain, e.heap_t, e.heap_row, state, f, t)
+        _enter(route_start, route_link, routes, flow, slot, entry, chain, heap_t, heap_row, state, f, t)
     return f
 
 
-@kept
+@inlined
 def _enter(route_start, route_link, route, flow, slot, entry, chain, heap_t, heap_row, state, f, t):
     """The first byte of flow f moves at time t."""
     slot[f, PHASE], flow[f, SINCE] = FLOWING, t
@@ -117,7 +146,7 @@ def _enter(route_start, route_link, route, flow, slot, entry, chain, heap_t, hea
         at += 1
 
 
-@kept
+@inlined
 def _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f):
     """Flow f is over: it leaves its links, and those whom they limit get its share."""
     unlimit(chain, slot, f)
@@ -155,7 +184,7 @@ def _rebound(route_start, route_link, slot, chain, state, f):
         mark_limited(chain, slot, state, route_link[z])
 
 
-@kept
+@inlined
 def _look_again(heap_t, heap_row, flow, slot, state, f):
     """Flow f was slowed down since its end was put into the heap: its end is later, or never."""
     flow[f, QUEUED] = flow[f, FINISH]
@@ -166,11 +195,16 @@ def _look_again(heap_t, heap_row, flow, slot, state, f):
 
 
 @kept
-def next_time(e):
-    """When the next event is, after settling what changed at the present instant."""
-    state, flow, slot, heap_t, heap_row = e.state, e.flow, e.slot, e.heap_t, e.heap_row
+def next_time_of(
+    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t, queue_i,
+    state, clock,
+):  # fmt: skip
+    """`next_time`."""
     if state[SEEDS] > 0:
-        settle(e, e.clock[0])
+        settle(
+            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
+            queue_i, state, clock, clock[0],
+        )  # fmt: skip
     while state[HEAP_SIZE] > 0:
         event, t = heap_row[0, EVENT], heap_t[0]
         f = event >> 1
@@ -181,30 +215,35 @@ def next_time(e):
 
 
 @kept
-def advance(e, t):
-    """Go on to time t, no later than `next_time`; gives how many flows have ended and were not taken yet."""
-    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
-    links, chain, entry, state, heap_t, heap_row = e.link, e.chain, e.entry, e.state, e.heap_t, e.heap_row
-    if state[SEEDS] > 0 and t > e.clock[0]:
-        settle(e, e.clock[0])
-    e.clock[0] = t
+def advance_to(
+    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t, queue_i,
+    state, clock,
+    t,
+):  # fmt: skip
+    """`advance`."""
+    if state[SEEDS] > 0 and t > clock[0]:
+        settle(
+            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
+            queue_i, state, clock, clock[0],
+        )  # fmt: skip
+    clock[0] = t
     horizon = t + AT_ONCE * t
     while state[HEAP_SIZE] > 0 and heap_t[0] <= horizon:
         event, due = heap_row[0, EVENT], heap_t[0]
         f = event >> 1
         if slot[f, PHASE] == WAITING:
             unschedule(heap_t, heap_row, state, event)
-            _enter(route_start, route_link, e.route, flow, slot, entry, chain, heap_t, heap_row, state, f, due)
+            _enter(route_start, route_link, route, flow, slot, entry, chain, heap_t, heap_row, state, f, due)
         elif event & 1:
             unschedule(heap_t, heap_row, state, event)
-            if tcp.round_trip_over(heap_t, heap_row, e.route, flow, slot, state, f, due):
+            if tcp.round_trip_over(heap_t, heap_row, route, flow, slot, state, f, due):
                 _rebound(route_start, route_link, slot, chain, state, f)
         elif flow[f, FINISH] > horizon:
             _look_again(heap_t, heap_row, flow, slot, state, f)
         elif flow[f, AFTER] > 0.0:
             unschedule(heap_t, heap_row, state, event)
             flow[f, QUEUED] = np.inf
-            if tcp.stopped(heap_t, heap_row, e.route, flow, slot, state, f, flow[f, FINISH]):
+            if tcp.stopped(heap_t, heap_row, route, flow, slot, state, f, flow[f, FINISH]):
                 _rebound(route_start, route_link, slot, chain, state, f)
         else:
             unschedule(heap_t, heap_row, state, event)

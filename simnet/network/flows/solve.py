@@ -72,7 +72,7 @@ TIGHT = 1e-13  # a link with less of its capacity left is saturated
 SAME = 1e-13  # levels that differ by less are one level
 
 
-@kept
+@inlined
 def mark_flow(slot, state, f):
     """Flow f is to be settled again."""
     if slot[f, MARK] != state[STAMP]:
@@ -81,7 +81,7 @@ def mark_flow(slot, state, f):
         state[SEEDS] += 1
 
 
-@kept
+@inlined
 def mark_limited(chain, slot, state, link):
     """So are the flows that `link` limits."""
     f = chain[link, LIMITED]
@@ -90,7 +90,7 @@ def mark_limited(chain, slot, state, link):
         f = slot[f, NEXT]
 
 
-@kept
+@inlined
 def unlimit(chain, slot, f):
     """Take flow f from the flows that its link limits."""
     link = slot[f, LIMIT]
@@ -257,11 +257,9 @@ def _mark_higher(flow, slot, links, chain, entry, state, link, level):
         links[link, TOP] = top
 
 
-@kept
-def _fill(e):
+@inlined
+def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state):
     """Water-filling over the marked flows and those that join; gives how many links took part."""
-    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
-    links, chain, entry, queue_t, queue_i, state = e.link, e.chain, e.entry, e.queue_t, e.queue_i, e.state
     shift = state[SHIFT]
     size = touched_count = known = 0
     while True:
@@ -320,11 +318,9 @@ def _fill(e):
             at = entry[at, OPEN_NEXT]
 
 
-@kept
-def _commit(e, touched_count, t):
+@inlined
+def _commit(route_start, route_link, route_share, flow, slot, links, chain, heap_t, heap_row, state, touched_count, t):
     """The new rates become the flows' own, and the times at which they end follow."""
-    route_start, route_link, route_share, flow, slot = e.route_start, e.route_link, e.route_share, e.flow, e.slot
-    links, chain, state, heap_t, heap_row = e.link, e.chain, e.state, e.heap_t, e.heap_row
     for i in range(state[SEEDS]):
         f = slot[i, SEED]
         rate, weight, r = flow[f, NEW_RATE], flow[f, WEIGHT], slot[f, ROUTE]
@@ -367,9 +363,12 @@ def _commit(e, touched_count, t):
 
 
 @kept
-def settle(e, t):
-    """Settle the marked flows and all that follow from them, at time t."""
-    slot, state = e.slot, e.state
+def settle(
+    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t, queue_i,
+    state, clock,
+    t,
+):  # fmt: skip
+    """Settle the marked flows and all that follow from them, at time t. The arrays are an engine's, in its order."""
     flows = 0
     for i in range(state[SEEDS]):
         f = slot[i, SEED]
@@ -380,8 +379,12 @@ def settle(e, t):
             slot[f, MARK] = 0
     state[SEEDS] = flows
     if flows > 0:
-        touched_count = _fill(e)
-        _commit(e, touched_count, t)
+        touched_count = _fill(
+            route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state
+        )
+        _commit(
+            route_start, route_link, route_share, flow, slot, links, chain, heap_t, heap_row, state, touched_count, t
+        )
         state[SOLVES] += 1
         state[WORK] += state[SEEDS]
     state[SEEDS] = 0
