@@ -34,11 +34,12 @@ class Waiting:
 class Parcel:
     """One sending on its way: to be logged when its arrivals are known."""
 
-    __slots__ = ("arrival_E", "edges", "fate", "id", "payload", "sent_s")
+    __slots__ = ("arrival_E", "edges", "fate", "got_E", "id", "payload", "sent_s")
 
     def __init__(self, id: tuple[int, ...], edges: EdgeSet, payload: int, fate: Fate | None, sent_s: float) -> None:
         self.id, self.edges, self.payload, self.fate, self.sent_s = id, edges, payload, fate, sent_s
         self.arrival_E = np.full(edges.size, INF)
+        self.got_E = np.ones(edges.size, bool)
 
 
 class Mail:
@@ -84,6 +85,7 @@ class Mail:
             message.lost = missed or (fate is not None and not bool(fate.delivered_E[e]))
             if message.lost:
                 message.values = ()
+                parcel.got_E[e] = False
             parcel.arrival_E[e] = t
             if not (parcel.arrival_E == INF).any():
                 self._log(self.parcels.pop(parcel.id))
@@ -99,7 +101,7 @@ class Mail:
         known = parcel.arrival_E < INF
         self.walker.account.travelled(
             parcel.id, parcel.edges, parcel.payload, fate, start, parcel.arrival_E, None if known.all() else known,
-            None if fate is None else fate.delivered_E,
+            None if parcel.got_E.all() else parcel.got_E,
         )  # fmt: skip
 
     def settle(self) -> None:

@@ -8,7 +8,8 @@ Legend: n hosts, E edges among them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,18 @@ class Meeting:
         self.handed, self.travelling, self.ok = INF, 0, True
         self.pair: EdgeSet | None = None  # the two edges, where messages can be lost
         self.fate: Fate | None = None
+
+
+class Leg(NamedTuple):
+    """One message of a meeting on its way, and what follows when it is there."""
+
+    meeting: Meeting
+    pool: Pool
+    source: int
+    target: int
+    handed: float
+    lost: bool  # by a link
+    then: Callable[[Light], None]
 
 
 class Meetings:
@@ -97,44 +110,45 @@ class Meetings:
     def _hand(self, pool: Pool, meeting: Meeting, i: int, j: int, e: int, now: float, then: Any) -> None:
         """Host i hands its message for j to its port; `then` follows when it is there."""
         walker = self.walker
-        offset, busy = pool.offset[e], pool.busy[e]
+        offset, busy, lost = pool.offset[e], pool.busy[e], False
         if pool.lossy:
             pair, fate = self._fate(pool, meeting)
             leg = int(pair.source[0] != i)
             offset_E, busy_P = schedule(pair, pool.size, fate)
             offset, busy = float(offset_E[leg]), float(busy_P[pair.port_rank_E[leg]])
             walker.account.sent(walker.reports[i], pair, meeting.entry.number, fate, active_E=np.arange(2) == leg)
-            if fate is not None and not fate.delivered_E[leg]:
-                meeting.ok = False
+            lost = fate is not None and not fate.delivered_E[leg]
         else:
             pool.tally.count[e] += 1
         port = pool.port[e]
         begin = max(now, walker.free[port])
         walker.free[port] = begin + busy
-        if walker.account.message_rows is not None:
-            walker.account.list_message(meeting.k, i, j, now, begin + offset, pool.size, meeting.ok)
         if walker.spans:
             walker.account.span(i, "send", begin, begin + busy, walker.reports[i])
+        way = Leg(meeting, pool, i, j, now, lost, then)
         if walker.serial_receiver:
-            walker.push(max(now, begin + offset - pool.own[e]), self._first_bit, (meeting, pool, then, e), j)
+            walker.push(max(now, begin + offset - pool.own[e]), self._first_bit, way, pool.own[e])
         else:
-            self._arrives(begin + offset, j, then, meeting, pool)
+            self._arrives(begin + offset, way)
 
     def _first_bit(self, event: Light) -> None:
         """The first bit is at a receiver that takes one message after another."""
-        (meeting, pool, then, e), j = event.a, event.b
-        walker = self.walker
-        done = walker.receive_free[j] = max(walker.env._now, walker.receive_free[j]) + pool.own[e]
-        self._arrives(done, j, then, meeting, pool)
+        way, walker = event.a, self.walker
+        done = walker.receive_free[way.target] = max(walker.env._now, walker.receive_free[way.target]) + event.b
+        self._arrives(done, way)
 
-    def _arrives(self, t: float, j: int, then: Any, meeting: Meeting, pool: Pool) -> None:
-        """A message is at host j at t; one that is away takes it at its return (`retry`), or never."""
-        walker = self.walker
-        back = walker.back(j, t)
+    def _arrives(self, t: float, way: Leg) -> None:
+        """A message is at its target at t; one that is away takes it at its return (`retry`), or never."""
+        walker, meeting, pool = self.walker, way.meeting, way.pool
+        back, lost = walker.back(way.target, t), way.lost
         if back > t and self.book.network.policy != "retry":
-            meeting.ok, back = False, t
+            lost, back = True, t
+        if lost:
+            meeting.ok = False
+        if walker.account.message_rows is not None:
+            walker.account.list_message(meeting.k, way.source, way.target, way.handed, t, pool.size, not lost)
         if back < INF:
-            walker.push(back, then, meeting, pool)
+            walker.push(back, way.then, meeting, pool)
 
     def _fate(self, pool: Pool, meeting: Meeting) -> tuple[EdgeSet, Fate | None]:
         """What becomes of both messages of a meeting: drawn once."""
