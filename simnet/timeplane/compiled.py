@@ -4,7 +4,8 @@ One call walks until something needs Python: another entry of the table, a place
 that all have made, more room. All state is in arrays between calls. Only exchanges, work and waiting are here.
 
 While a host is away nothing of its happens: `_back`, `_work` and `_there` do for one host what `Presence` does, by the
-same operations.
+same operations. Where nobody ever is away or slow, `away` is None: a type of its own, for which numba compiles the walk
+without all that.
 """
 
 # numba infers the types of these functions
@@ -17,9 +18,9 @@ from numba import njit
 
 from simnet.entries import Op
 from simnet.jit import kept
-from simnet.timeplane.state import Calendar, Edges, Heap, Hosts, Places, Table
+from simnet.timeplane.state import NOBODY, Calendar, Edges, Heap, Hosts, Places, Table
 
-__all__ = ["Calendar", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
+__all__ = ["NOBODY", "Calendar", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
 RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE = range(5)  # kinds of events
@@ -149,11 +150,12 @@ def _work(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, t, se
 
 @njit(inline="always")
 def _waited(
-    idle, comm, spans, reports, state, has, ptr, starts, ends, i, since, end, handed, until, shown_nodes, shown_rounds
-):
+    idle, comm, spans, reports, state, away, has, ptr, starts, ends, i, since, end, handed, until, shown_nodes,
+    shown_rounds,
+):  # fmt: skip
     end = min(end, until)
     turn = min(max(handed, since), end)
-    if has[i]:
+    if away is not None and has[i]:
         idle[i] += _there(ptr, starts, ends, i, since, turn)
         comm[i] += _there(ptr, starts, ends, i, turn, end)
     else:
@@ -191,7 +193,8 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
         hosts.pos, hosts.waiting, hosts.reports, hosts.compute, hosts.comm, hosts.idle, hosts.free,
         hosts.receive_free, hosts.spans, hosts.closings,
     )  # fmt: skip
-    has, known_s, ptr, starts, ends = calendar.has, calendar.known_s, calendar.ptr, calendar.start, calendar.end
+    away, has, known_s = calendar.away, calendar.has, calendar.known_s
+    ptr, starts, ends = calendar.ptr, calendar.start, calendar.end
     slow_ptr, slow_starts, slow_ends, factors = (
         calendar.slow_ptr, calendar.slow_start, calendar.slow_end, calendar.slow_factor,
     )  # fmt: skip
@@ -207,7 +210,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 return UNTIL
             if state[SPANS] + 4 > span_room:
                 return NEEDS_ROOM
-            if known_s[0] < np.inf and hw[hr[0], 0] == FIRST_BIT:
+            if away is not None and known_s[0] < np.inf and hw[hr[0], 0] == FIRST_BIT:
                 t = max(ht[0], receive_free[hw[hr[0], 3]]) + hx[hr[0], 0]
                 if t > known_s[0]:
                     clock[1] = t
@@ -231,8 +234,8 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 if waiting[b] == a and x_id[a] == c:
                     waiting[b] = -1
                     _waited(
-                        idle, comm, spans, reports, state, has, ptr, starts, ends, b, since[a, b], now, now, until,
-                        shown_nodes, shown_rounds,
+                        idle, comm, spans, reports, state, away, has, ptr, starts, ends, b, since[a, b], now, now,
+                        until, shown_nodes, shown_rounds,
                     )  # fmt: skip
                     _leave(leave, remaining, last, closings, state, a, b, now)
                     pos[b] += 1
@@ -249,11 +252,11 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 if left[a, c] == 0 and waiting[c] == a:
                     waiting[c] = -1
                     t = min(latest[a, c], start[a, c] + deadline_s[a])
-                    if has[c]:
+                    if away is not None and has[c]:
                         t = _back(ptr, starts, ends, c, t)
                     _waited(
-                        idle, comm, spans, reports, state, has, ptr, starts, ends, c, since[a, c], t, handed[a, c],
-                        until, shown_nodes, shown_rounds,
+                        idle, comm, spans, reports, state, away, has, ptr, starts, ends, c, since[a, c], t,
+                        handed[a, c], until, shown_nodes, shown_rounds,
                     )  # fmt: skip
                     if t < np.inf:
                         _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, a, c, 0, 0.0, 0.0)
@@ -291,7 +294,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 pos[i] = p + 1
                 continue
             finished = now + seconds
-            if has[i]:
+            if away is not None and has[i]:
                 if finished > known_s[0]:
                     clock[1] = finished
                     return NEEDS_ABSENCES
@@ -304,7 +307,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                     finished = _back(ptr, starts, ends, i, finished)
             pos[i] = p + 1
             if op == WORK:
-                if has[i]:
+                if away is not None and has[i]:
                     compute[i] += _there(ptr, starts, ends, i, now, min(finished, until))
                 else:
                     compute[i] += seconds if finished <= until else until - now
@@ -316,7 +319,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
         s = arguments[p]
         if s < 0:
             return NEEDS_PLACE
-        if op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
+        if away is not None and op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
             last_t = now + deadline_s[s] if deadline_s[s] < np.inf else now
             if active[s, i] and not state[SERIAL]:
                 k = x_edges[s]
@@ -356,10 +359,10 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                         if left[s, j] == 0 and waiting[j] == s:
                             waiting[j] = -1
                             t = min(latest[s, j], start[s, j] + deadline_s[s])
-                            if has[j]:
+                            if away is not None and has[j]:
                                 t = _back(ptr, starts, ends, j, t)
                             _waited(
-                                idle, comm, spans, reports, state, has, ptr, starts, ends, j, since[s, j], t,
+                                idle, comm, spans, reports, state, away, has, ptr, starts, ends, j, since[s, j], t,
                                 handed[s, j], until, shown_nodes, shown_rounds,
                             )  # fmt: skip
                             if t < np.inf:
@@ -370,13 +373,13 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
         # the exchange's result: at once, at a known moment, or when all that is missing is known
         since[s, i] = now
         limit = start[s, i] + deadline_s[s]
-        if has[i]:
+        if away is not None and has[i]:
             limit = _back(ptr, starts, ends, i, limit)
         t = now
         if active[s, i]:
             if left[s, i] == 0:
                 t = min(latest[s, i], limit)
-                if has[i]:
+                if away is not None and has[i]:
                     t = _back(ptr, starts, ends, i, t)
             elif limit >= now:
                 waiting[i] = s
@@ -389,8 +392,8 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
             pos[i] = p + 1
         else:
             _waited(
-                idle, comm, spans, reports, state, has, ptr, starts, ends, i, now, t, handed[s, i], until, shown_nodes,
-                shown_rounds,
+                idle, comm, spans, reports, state, away, has, ptr, starts, ends, i, now, t, handed[s, i], until,
+                shown_nodes, shown_rounds,
             )  # fmt: skip
             if t < np.inf:
                 _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, i, 0, 0.0, 0.0)

@@ -122,9 +122,11 @@ class CompiledWalker:
     def _calendar(self, t: float) -> c.Calendar:
         """Who is away or slow when, up to t at the least."""
         presence = self.book.presence
+        if not presence:
+            return c.NOBODY
         away, slow = presence.reach(t), presence.slow
         return c.Calendar(
-            presence.has_n, np.array([presence.known_s]), *away[:3], slow.ptr, slow.start, slow.end, slow.factor
+            True, presence.has_n, np.array([presence.known_s]), *away[:3], slow.ptr, slow.start, slow.end, slow.factor
         )
 
     def count_out(self, row: int, i: int) -> None:

@@ -84,6 +84,7 @@ class Hosts(NamedTuple):
 class Calendar(NamedTuple):
     """Who is away or slow when; see `simnet.presence.Spells`."""
 
+    away: Any  # None where nobody ever is (of `NOBODY`), else True
     has: Any  # bool (n,): whether there is anything of a host here
     known_s: Any  # float64 (1,): up to here all absences are
     ptr: Any  # int64 (n + 1,)
@@ -93,3 +94,7 @@ class Calendar(NamedTuple):
     slow_start: Any
     slow_end: Any
     slow_factor: Any
+
+
+# tuples, which cost a call less than arrays
+NOBODY = Calendar(None, (False,), (0.0,), (0, 0), (0.0,), (0.0,), (0, 0), (0.0,), (0.0,), (1.0,))
