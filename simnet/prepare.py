@@ -174,6 +174,9 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
         loss_unit=section.loss_unit,
         wire_bytes_per_number=WIRE_BYTES[section.wire_dtype],
         header_bytes=section.header_bytes,
+        model=section.model,
+        tcp_control=section.tcp.control,
+        tcp_warm=section.tcp.warm,
     )
 
 
@@ -184,14 +187,22 @@ def make_topology(scenario: Scenario, graph: nx.Graph, network: Network) -> Topo
     """The algorithm's graph over the hosts: the network's own, unless the scenario names another."""
     part = scenario.topology
     if part is None:
+        if len(network.node_names) > network.n:
+            raise ScenarioError(
+                "the network's graph has routers between its hosts, and an algorithm gossips among hosts: name its "
+                "graph, such as 'topology: ring'",
+                field="topology",
+            )
         return StaticTopology(graph, network.hosts)
     if part.object is not None:
-        return _as_topology(part.object, network.n)
+        return _as_topology(part.object, network.n, network.hosts)
     return _as_topology(_make_graph(scenario, part, network.n, "topology"), network.n)
 
 
-def _as_topology(made: Any, n: int) -> Topology:
-    topology = made if isinstance(made, Topology) else StaticTopology(made)
+def _as_topology(made: Any, n: int, hosts: list[Any] | None = None) -> Topology:
+    """A topology over n nodes; a graph whose nodes are named as the hosts is taken by their names."""
+    by_name = isinstance(made, nx.Graph) and hosts is not None and set(made) == set(hosts)
+    topology = made if isinstance(made, Topology) else StaticTopology(made, hosts if by_name else None)
     if topology.n != n:
         raise ScenarioError(f"the topology has {topology.n} nodes and the network {n} hosts", field="topology")
     return topology

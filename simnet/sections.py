@@ -61,6 +61,15 @@ class LinkOverride(Section):
         return self
 
 
+class Tcp(Section):
+    """What `model: tcp` needs to know."""
+
+    control: Literal["cubic", "reno", "bbr"] = "cubic"
+    """Congestion control."""
+    warm: bool = True
+    """Whether connections stay open from message to message; else each message begins with a handshake."""
+
+
 class Network(Section):
     """Hosts, the links between them, and what becomes of messages."""
 
@@ -72,8 +81,12 @@ class Network(Section):
     """The default for every link; attributes on the graph's edges override it."""
     links: list[LinkOverride] = []
     """Overrides for single links."""
-    model: Literal["independent"] = "independent"
-    """How transfers share links: `independent` means not at all, beyond the ports."""
+    model: Literal["independent", "maxmin", "cm02", "lv08", "lv08_noxt", "tcp"] = "independent"
+    """How messages share links: `independent` means not at all, beyond the ports. The others are flows that share each
+    link of their ways: `maxmin` in plain fairness, `cm02`, `lv08` and `lv08_noxt` as SimGrid does, `tcp` with
+    handshake, slow start and loss."""
+    tcp: Tcp = Tcp()
+    """How `model: tcp` behaves."""
     ports: Literal["serial", "parallel"] = "serial"
     """Whether a host sends to its neighbours one after another or to all at once."""
     receive_ports: Literal["serial", "parallel"] = "parallel"
@@ -89,6 +102,10 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _retry_can_succeed(self) -> Self:
+        if self.model == "tcp" and self.policy != "retry":
+            raise refuse("tcp delivers everything: take `policy: retry`, or another model", at="policy")
+        for name in {"ports", "receive_ports"} & self.model_fields_set if self.model != "independent" else ():
+            raise refuse("belongs to `model: independent`; where messages share links, a port is a link", at=name)
         losses = {"link.loss": self.link.loss} | {f"links.{i}.loss": link.loss for i, link in enumerate(self.links)}
         for at, loss in losses.items():
             if loss == 1.0 and self.policy == "retry":

@@ -162,7 +162,7 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
     if algorithm.partners_by_time:
         return _meeting_candidates(plan)
     tiers = [("events", "lockstep"), ("events", "items")]
-    if execution.tier == "events":
+    if execution.tier == "events" or (execution.tier == "auto" and plan.network.model != "independent"):
         return tiers
     if execution.tier in ("arrays", "compiled"):
         return [(execution.tier, "lockstep")]

@@ -48,15 +48,17 @@ class StaticTopology(Topology):
 
     Args:
         graph: a Graph or DiGraph (or their multigraphs).
-        hosts: the graph's nodes that are nodes of the topology, in order; by default all, in the graph's
-            order. Edges to other graph nodes (routers) are not part of it.
+        hosts: the graph's nodes that are nodes of the topology, in order; by default all, in the order of their
+            numbers where they are 0 to n-1, else in the graph's. Edges to other nodes (routers) are no part of it.
     """
 
     static = True
 
     def __init__(self, graph: nx.Graph, hosts: Sequence[Hashable] | None = None) -> None:
         self.graph = graph
-        self.hosts = list(graph.nodes if hosts is None else hosts)
+        if hosts is None:
+            hosts = range(len(graph)) if set(graph) == set(range(len(graph))) else list(graph)
+        self.hosts = list(hosts)
         self.n, self.directed = len(self.hosts), graph.is_directed()
         number = {host: i for i, host in enumerate(self.hosts)}
         if len(number) < self.n:

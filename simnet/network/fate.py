@@ -67,6 +67,14 @@ def binomial(m_E: np.ndarray, p_E: np.ndarray, keys_E: np.ndarray, draw: int) ->
     return total
 
 
+def sent_bytes(edges: EdgeSet, size: int, fate: Fate | None) -> np.ndarray:
+    """Bytes (E,) that each message of `size` bytes puts on its way, lost packets sent again included."""
+    if fate is None:
+        return np.full(edges.size, size)
+    again: np.ndarray = size + fate.again_E * -(-size // np.maximum(fate.packets_E, 1))
+    return again
+
+
 def schedule(edges: EdgeSet, size: int, fate: Fate | None) -> tuple[np.ndarray, np.ndarray]:
     """When a host hands one message of `size` bytes (headers included) to each of its edges in `edges`: how long after
     its port begins each message arrives (E,), and how long each port in use is busy (P,), retransmissions included.
@@ -76,8 +84,7 @@ def schedule(edges: EdgeSet, size: int, fate: Fate | None) -> tuple[np.ndarray, 
     if fate is None:
         queue_E = size * edges.cumulative_E
         return queue_E + edges.latency_E, edges.last_in_port(queue_E)
-    sent_bytes_E = size + fate.again_E * -(-size // np.maximum(fate.packets_E, 1))
-    queue_E = edges.queue_sums(sent_bytes_E * edges.seconds_per_byte_E)
+    queue_E = edges.queue_sums(sent_bytes(edges, size, fate) * edges.seconds_per_byte_E)
     return queue_E + edges.latency_E * (2 * fate.attempts_E - 1), edges.last_in_port(queue_E)
 
 
@@ -94,7 +101,7 @@ class Fates:
 
         `occurrence` names the draw within the run; `policy` overrides the network's (collectives are always `retry`).
         """
-        if not edges.lossy:
+        if not edges.lossy or self.network.model == "tcp":  # which sends again by itself
             return None
         policy = policy or self.network.policy
         base = streams.key(self.seed, "loss", *occurrence)

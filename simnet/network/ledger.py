@@ -46,6 +46,19 @@ class Ledger:
         self._round(round, total * times, count * times)
         self.nominal_bits += 8 * payload * count * times
 
+    def add_overhead(
+        self, round: int, hops: np.ndarray, header: int = 0, again: int = 0, acknowledged_by: np.ndarray | None = None,
+        acknowledgement: int = 0,
+    ) -> None:  # fmt: skip
+        """Enter what the transport adds to a message on each link of its way, and on each of the way back."""
+        np.add.at(self._bytes[2], hops, header)
+        np.add.at(self._bytes[3], hops, again)
+        total = (header + again) * len(hops)
+        if acknowledged_by is not None:
+            np.add.at(self._bytes[4], acknowledged_by, acknowledgement)
+            total += acknowledgement * len(acknowledged_by)
+        self._round(round, total, 0)
+
     def add_counts(self, edges: EdgeSet, payload: int, count_E: np.ndarray) -> None:
         """Enter `count_E` lossless messages of `payload` bytes (headers apart) on each edge; they belong to no round
         and are entered in the first.

@@ -156,6 +156,9 @@ class Network:
     loss_unit: str = "packet"
     wire_bytes_per_number: int = 4
     header_bytes: int = 0
+    model: str = "independent"  # how messages share links
+    tcp_control: str = "cubic"
+    tcp_warm: bool = True  # connections stay open from message to message
     _trees: dict[int, PathTree] = field(default_factory=dict, repr=False)
     _neighbours: Neighbours = field(default_factory=list, repr=False)
 
@@ -236,6 +239,11 @@ class Network:
                 "the network's graph is not connected; add a link or choose another graph"
             )
         return path
+
+    def path(self, source: int, target: int) -> list[int]:
+        """The links of a message's way: the direct link where there is one, else the shortest route."""
+        direct = int(self.link_between(np.array([source]), np.array([target]))[0])
+        return [direct] if direct >= 0 else self.route(source, target)
 
     def edge_set(self, source: np.ndarray, target: np.ndarray) -> EdgeSet:
         """The set of edges source[e] -> target[e] between hosts, routed."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from simnet.book import Book
 from simnet.exchange import INF, Exchange, RelayedAverage, ServerAverage
-from simnet.network.fate import Fate, schedule
+from simnet.network.fate import Fate, schedule, sent_bytes
 from simnet.network.network import EdgeSet
 
 # a sending port, its place among the ports in use, and its (edge, target host) in the order of sending
@@ -20,16 +20,18 @@ Port = tuple[int, int, list[tuple[int, int]]]
 
 class Way:
     """How long messages take: `offset` after its port begins, each arrives; `busy` is each port with all of its
-    messages; `own` is a message's own seconds, which a serial receiver takes it in.
+    messages; `own` is a message's own seconds, which a serial receiver takes it in. Where links are shared, `sent` are
+    the bytes of each, what is sent again included.
     """
 
-    __slots__ = ("busy", "offset", "own")
+    __slots__ = ("busy", "edges", "offset", "own", "sent")
 
     def __init__(self, edges: EdgeSet, size: int, fate: Fate | None) -> None:
         offset_E, busy_P = schedule(edges, size, fate)
         self.offset: list[float] = offset_E.tolist()
         self.busy: list[float] = busy_P.tolist()
         self.own: list[float] = (size * edges.seconds_per_byte_E).tolist()
+        self.edges, self.sent = edges, sent_bytes(edges, size, fate)
 
 
 class Routes:

@@ -80,7 +80,7 @@ class Exchanges:
                 return
         elif x.active_n is not None and not x.active_n[i]:
             return
-        if walker.serial_receiver or walker.spans or box.follow_late:
+        if walker.later or walker.spans or box.follow_late:
 
             def arrived(e: int, j: int, t: float) -> None:
                 self._arrived(box, j, e, t, now)
@@ -199,7 +199,7 @@ class Exchanges:
                 if box.start[source] == INF and (box.x.active_n is None or box.x.active_n[source]):
                     box.left[j] -= 1  # a message that never comes
                     box.handed[j] = INF
-        if walker.serial_receiver and any(box.left):
+        if walker.later and any(box.left):
             self.flying[box.x.id] = box
         else:
             self._log(box)

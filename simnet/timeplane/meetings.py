@@ -16,7 +16,7 @@ import numpy as np
 from simnet import streams
 from simnet.entries import Entry
 from simnet.exchange import INF
-from simnet.network.fate import Fate, schedule
+from simnet.network.fate import Fate, schedule, sent_bytes
 from simnet.network.network import EdgeSet
 from simnet.partners import Partners
 from simnet.timeplane.tally import Tally
@@ -120,6 +120,13 @@ class Meetings:
             lost = fate is not None and not fate.delivered_E[leg]
         else:
             pool.tally.count[e] += 1
+        if walker.flows is not None:
+            size = pool.size if not pool.lossy else int(sent_bytes(pair, pool.size, fate)[leg])
+            edges, edge = (pair, leg) if pool.lossy else (pool.partners.edges, e)
+            walker.flows.send(
+                edges, edge, size, i, j, now, lambda _, host, t: self._arrives(t, host, then, meeting, pool)
+            )
+            return
         port = pool.port[e]
         begin = max(now, walker.free[port])
         walker.free[port] = begin + busy
@@ -265,7 +272,7 @@ class Pool:
         edges = partners.edges
         self.partners, self.size = partners, payload + book.network.header_bytes
         self.key = 0
-        self.lossy = edges.lossy
+        self.lossy = edges.lossy and book.network.model != "tcp"  # which sends again by itself
         own_E = self.size * edges.seconds_per_byte_E
         self.own: list[float] = own_E.tolist()
         self.busy = self.own

@@ -27,6 +27,7 @@ from simnet.timeplane.boxes import Port, Routes, Way
 from simnet.timeplane.cuts import check_starved, cut, leave_waiting
 from simnet.timeplane.departures import watch_departures
 from simnet.timeplane.exchanges import Exchanges
+from simnet.timeplane.flows import Flows
 from simnet.timeplane.mail import Mail
 from simnet.timeplane.meetings import Meetings
 from simnet.timeplane.relays import Relays
@@ -69,6 +70,8 @@ class Walker:
         self.free = [0.0] * max(n, book.network.links)
         self.receive_free = [0.0] * n
         self.serial_receiver = book.network.receive_ports == "serial"
+        self.flows = Flows(self) if book.network.model != "independent" else None
+        self.later = self.serial_receiver or self.flows is not None  # arrivals are not known when messages are sent
         self.waiting: list[Any] = [None] * n  # the box or receive that a host waits in
         self.presence, self.back = book.presence, book.presence.back
         self.calendar: list[bool] = book.presence.has_n.tolist()  # who has absences or slow periods
@@ -319,6 +322,11 @@ class Walker:
 
         A dropped message still takes its turn at a serial receiver: what is missing is found out there.
         """
+        if self.flows is not None:
+            for _, _, messages in out:
+                for e, j in messages:
+                    self.flows.send(way.edges, e, way.sent[e], i, j, now, arrived)
+            return
         for port, rank, messages in out:
             begin = max(now, self.free[port])
             end = self.free[port] = begin + way.busy[rank]

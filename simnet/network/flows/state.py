@@ -101,6 +101,24 @@ def _rooms(flows: int, room: int, links: int) -> dict[str, np.ndarray]:
     return rooms
 
 
+def with_longer_routes(engine: Engine, links: int) -> Engine:
+    """The same engine with room for routes of so many links, no shorter than before."""
+    before, after = int(engine.state[SHIFT]), (links - 1).bit_length()
+    if after <= before:
+        return engine
+    rooms = _rooms(len(engine.flow), 1 << after, len(engine.link))
+    row = np.arange(len(engine.entry))
+    moved = (row >> before << after) | (row & ((1 << before) - 1))
+    links_to = engine.entry.copy()
+    links_to[links_to >= 0] = moved[links_to[links_to >= 0]]
+    rooms["entry"][moved] = links_to
+    for column in (FIRST, SETTLED):
+        held = engine.chain[:, column] >= 0
+        engine.chain[held, column] = moved[engine.chain[held, column]]
+    engine.state[SHIFT] = after
+    return engine._replace(entry=rooms["entry"], queue_t=rooms["queue_t"], queue_i=rooms["queue_i"])
+
+
 def with_room(engine: Engine, flows: int) -> Engine:
     """The same engine with room for `flows` at a time, no fewer than before."""
     before = len(engine.flow)

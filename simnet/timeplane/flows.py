@@ -1,0 +1,185 @@
+"""Messages on links that they share, in the events tier: each is a flow of one engine, driven by one event.
+
+What is handed over at one instant enters the engine together: behind everything else of that instant comes one settle
+of the network, and then one event for the engine's next. Flows are never SimPy processes.
+
+Legend: E edges of one set, R routes known to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simnet import streams
+from simnet.book import Book
+from simnet.network.flows.case import CONGESTION_CONTROLS
+from simnet.network.flows.links import Links
+from simnet.network.flows.models import MODELS, route_table
+from simnet.network.flows.moves import add, advance, next_time, taken
+from simnet.network.flows.state import (
+    CONTROL,
+    DONE_LOST,
+    DONE_S,
+    DONE_TAG,
+    FREE_COUNT,
+    KEY,
+    make_engine,
+    with_longer_routes,
+    with_room,
+)
+from simnet.network.flows.tcp import PACKET
+from simnet.network.network import EdgeSet
+
+if TYPE_CHECKING:
+    from simnet.timeplane.walker import Light, Walker
+
+NETWORK, SETTLE = 0, 3  # priorities within one instant: what the network does comes first, its settling last
+_ROOM = 64  # flows at a time, at first
+Arrived = Callable[[int, int, float], None]
+
+
+class Flows:
+    """The flows of a run."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker, self.book = walker, walker.book
+        network = walker.book.network
+        self.model = MODELS[network.model]
+        self.links = links_of(walker.book)
+        self._numbers: dict[tuple[int, ...], int] = {}  # links of a route -> its number
+        self._forward: list[tuple[int, ...]] = []
+        self._backward: list[tuple[int, ...]] = []
+        self._of_edges: dict[EdgeSet, list[int]] = {}
+        self._under_way: dict[int, tuple[Arrived, int, int, int, float, int]] = {}
+        self._tags = 0
+        self._open: set[int] = set()  # ways on which a connection is open
+        self._settling = False
+        self._due = 0  # the number of the event that will drive the engine; older ones are void
+        self._engine: Any = None
+
+    # ---- routes ----------------------------------------------------------------------------------------------------
+
+    def routes_of(self, edges: EdgeSet) -> list[int]:
+        """The number of the way of each edge."""
+        found = self._of_edges.get(edges)
+        if found is None:
+            if len(self._of_edges) > 256:
+                self._of_edges.clear()
+            hops, ptr = edges.hops_H.tolist(), edges.hop_ptr.tolist()
+            ways = [tuple(hops[a:b]) for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+            fresh = False
+            for way, source, target in zip(ways, edges.source.tolist(), edges.target.tolist(), strict=True):
+                if way not in self._numbers:
+                    fresh = True
+                    self._numbers[way] = len(self._forward)
+                    self._forward.append(way)
+                    back = self.model.cross_traffic > 0
+                    self._backward.append(tuple(self.book.network.path(target, source)) if back else ())
+            found = self._of_edges[edges] = [self._numbers[way] for way in ways]
+            if fresh:
+                self._learn()
+        return found
+
+    def _learn(self) -> None:
+        """Give the engine the ways that it does not know: each is two of its routes, a cold and a warm connection."""
+        network = self.book.network
+        forward, backward = ([way for way in ways for _ in range(2)] for ways in (self._forward, self._backward))
+        table = route_table(self.links, forward, backward, self.model)
+        if self.model.tcp:
+            table.route[1::2] = route_table(self.links, forward, backward, self.model, warm=True).route[1::2]
+        if self._engine is None:
+            self._engine = make_engine(*table, _ROOM)
+            if self.model.tcp:
+                self._engine.state[CONTROL] = 1 + CONGESTION_CONTROLS.index(network.tcp_control)
+                self._engine.state[KEY] = np.uint64(streams.key(self.book.seed, "tcp")).astype(np.int64)
+            return
+        self._engine = with_longer_routes(self._engine, int(np.diff(table.route_start).max(initial=1)))
+        self._engine = self._engine._replace(
+            route_start=table.route_start, route_link=table.route_link, route_share=table.route_share, route=table.route
+        )
+
+    # ---- flows -----------------------------------------------------------------------------------------------------
+
+    def send(self, edges: EdgeSet, e: int, size: float, i: int, j: int, now: float, arrived: Arrived) -> None:
+        """Host i hands a message of `size` bytes for host j to the network; `arrived(e, j, t)` follows."""
+        way = self.routes_of(edges)[e]
+        warm = way in self._open
+        if self.book.network.tcp_warm:
+            self._open.add(way)
+        self._go_to(now)
+        engine = self._engine
+        if engine.state[FREE_COUNT] == 0:
+            engine = self._engine = with_room(engine, 2 * len(engine.flow))
+        tag = self._tags
+        self._tags += 1
+        self._under_way[tag] = arrived, e, i, j, now, way
+        add(engine, now, 2 * way + warm, float(size), tag)
+        self._carry(i, way, size)
+        self._settle_later(now)
+
+    def _carry(self, i: int, way: int, size: float) -> None:
+        """Enter what the transport adds to a message: TCP's headers, and the acknowledgements on the way back."""
+        if not self.model.cross_traffic:
+            return
+        header = round(size * (self.model.forward_share - 1.0))
+        back = np.array(self._backward[way], np.int64)
+        self.walker.account.ledger.add_overhead(
+            self.walker.reports[i], np.array(self._forward[way], np.int64), header, 0, back,
+            round(size * self.model.cross_traffic),
+        )  # fmt: skip
+
+    def _settle_later(self, now: float) -> None:
+        if not self._settling:
+            self._settling = True
+            self.walker.push(now, self._settle, None, None, SETTLE)
+
+    def _settle(self, event: Light) -> None:
+        """Everything of this instant has happened: settle the shares, and wait for the engine's next event."""
+        self._settling = False
+        t = next_time(self._engine)
+        self._due += 1
+        if t < np.inf:
+            self.walker.push(max(t, self.walker.env._now), self._next, self._due, None, NETWORK)
+
+    def _next(self, event: Light) -> None:
+        if event.a == self._due:
+            self._go_to(self.walker.env._now)
+            self._settle_later(self.walker.env._now)
+
+    def _go_to(self, now: float) -> None:
+        """Let the engine go on to the present, and tell what has arrived."""
+        engine = self._engine
+        if engine.clock[0] >= now:
+            return
+        count = advance(engine, now)
+        if not count:
+            return
+        ended = zip(
+            engine.slot[:count, DONE_TAG].tolist(), engine.flow[:count, DONE_S].tolist(),
+            engine.flow[:count, DONE_LOST].tolist(), strict=True,
+        )  # fmt: skip
+        done = sorted(ended)  # in the order in which they were handed over
+        taken(engine)
+        walker = self.walker
+        for tag, t, lost in done:
+            arrived, e, i, j, since, way = self._under_way.pop(tag)
+            if walker.spans:
+                walker.account.span(i, "send", since, t, walker.reports[i])
+            if lost:
+                hops = np.array(self._forward[way], np.int64)
+                walker.account.ledger.add_overhead(walker.reports[i], hops, again=round(lost * PACKET))
+            arrived(e, j, t)
+
+
+def links_of(book: Book) -> Links:
+    """The network's links, as the engine takes them."""
+    network = book.network
+    size = network.links
+    ends = zip(network.link_source, network.link_target, strict=True)
+    return Links(
+        network.bandwidth_bytes_per_s, network.latency_s, np.zeros(size, bool), network.loss, np.zeros((size, 3)),
+        np.full(size, np.inf), tuple(f"{s}->{t}" for s, t in ends),
+    )  # fmt: skip
