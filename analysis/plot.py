@@ -66,14 +66,15 @@ def save_plots(record: Record, directory: str | Path) -> list[Path]:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     rounds, paths = record.rounds, []
+    together = ("consensus_distance",) if _reporting(record) != 1 else ()  # one model agrees with itself
     title = _title(record)
     with matplotlib.rc_context(_STYLE):
         if _has(rounds, "objective"):
             paths.append(_save(_objective(record, title), directory / "objective.png"))
         if _has(rounds, "accuracy"):
             paths.append(_save(_accuracy(record, title), directory / "accuracy.png"))
-        if _has(rounds, "consensus_distance"):
-            paths.append(_save(_consensus(record, title), directory / "consensus.png"))
+        if shown := [name for name in (*together, "stationarity_gap") if _has(rounds, name)]:
+            paths.append(_save(_consensus(record, shown, title), directory / "consensus.png"))
         if len(record.spans["node"]):
             paths.append(_save(_timeline(record, title), directory / "timeline.png"))
     return paths
@@ -121,7 +122,7 @@ def _objective(record: Record, title: str) -> Figure:
 
 def _accuracy(record: Record, title: str) -> Figure:
     curves = [Curve(record, "accuracy", "mean over nodes", BLUE)]
-    if _has(record.rounds, "accuracy_mean_model"):
+    if _has(record.rounds, "accuracy_mean_model") and _reporting(record) != 1:
         curves.append(Curve(record, "accuracy_mean_model", "mean model", ORANGE, DASHES[1]))
     target = _target(record, "accuracy")
     return _three_panels(curves, "validation accuracy", title, target=target, percent=True)
@@ -137,7 +138,7 @@ def _three_panels(
         size, unit = common_unit(np.concatenate([c.record.rounds[abscissa] for c in curves]), abscissa)
         for curve in curves:
             _draw(axes, curve, curve.record.rounds[abscissa] / size)
-        axes.set_xlabel("rounds" if abscissa == "round" else f"{words(abscissa)} ({unit})")
+        axes.set_xlabel(_rounds(curves[0].record) if abscissa == "round" else f"{words(abscissa)} ({unit})")
         _scale_x(axes, [curve.record.rounds[abscissa] / size for curve in curves], abscissa)
         if target is not None:
             axes.axhline(target, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -207,17 +208,24 @@ def _scale_y(axes: Axes, values: np.ndarray, percent: bool) -> None:
     axes.set_ylim(positive.min() / 10**margin, positive.max() * 10**margin)
 
 
-def _consensus(record: Record, title: str) -> Figure:
-    named = [("consensus_distance", r"consensus distance  mean $\|x_i - \bar{x}\|^2$", BLUE)]
-    if _has(record.rounds, "stationarity_gap"):
-        named.append(("stationarity_gap", r"stationarity gap  $\|\nabla f(\bar{x})\|^2$", GREEN))
-    figure = Figure(figsize=(4.2 * len(named) + 0.6, 3.6))
-    for axes, (name, label, colour) in zip(np.atleast_1d(figure.subplots(1, len(named))), named, strict=True):
+_LABELS = {
+    "consensus_distance": (r"consensus distance  mean $\|x_i - \bar{x}\|^2$", BLUE),
+    "stationarity_gap": (r"stationarity gap  $\|\nabla f(\bar{x})\|^2$", GREEN),
+}
+
+
+def _consensus(record: Record, names: Sequence[str], title: str) -> Figure:
+    """How far nodes are from one another, and from a stationary point: by round, or by time where rows are."""
+    abscissa = "sim_time_s" if record.header.get("rows_by_time") else "round"
+    size, unit = common_unit(record.rounds[abscissa], abscissa)
+    figure = Figure(figsize=(4.2 * len(names) + 0.6, 3.6))
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        label, colour = _LABELS[name]
         curve = Curve(record, name, label, colour)
-        _draw(axes, curve, record.rounds["round"])
-        axes.set_xlabel("rounds")
+        _draw(axes, curve, record.rounds[abscissa] / size)
+        axes.set_xlabel("rounds" if abscissa == "round" else f"{words(abscissa)} ({unit})")
         axes.set_ylabel(label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=abscissa == "round"))
         axes.set_xlim(left=0)
         _scale_y(axes, curve.y, percent=False)
     if title:
@@ -272,11 +280,11 @@ def _timeline(record: Record, title: str) -> Figure:
 
 
 def _totals(axes: Axes, record: Record, shown: list[Any], whole_run: Mapping[str, np.ndarray]) -> None:
-    """Stacked shares of compute, exposed communication and idle time over the whole run."""
+    """Stacked shares of compute, exposed communication and idle time in the whole run's; the rest a node was away."""
     row = {node: i for i, node in enumerate(record.nodes["node"].tolist())}
     at = np.array([row[node] for node in shown if node in row])
     places = np.array([place for place, node in enumerate(shown) if node in row])
-    total = np.maximum(sum(column[at] for column in whole_run.values()), 1e-300)
+    total = max(float(np.sum(list(whole_run.values()), axis=0).max()), 1e-300)
     left = np.zeros(len(at))
     for kind, colour in (("compute", BLUE), ("exposed_comm", GREY), ("idle", LIGHT)):
         share = whole_run[kind][at] / total
@@ -310,6 +318,16 @@ def _window(spans: Mapping[str, np.ndarray]) -> tuple[float, float]:
 
 
 # ---- pieces ------------------------------------------------------------------------------------------------------
+
+
+def _reporting(record: Record) -> int | None:
+    """How many nodes reported: one where a server does; None where the record does not say."""
+    reports = record.nodes.get("reports")
+    return None if reports is None or not len(reports) else int(np.count_nonzero(reports))
+
+
+def _rounds(record: Record) -> str:
+    return "rounds of the slowest node" if record.header.get("rows_by_time") else "rounds"
 
 
 def _has(rounds: Mapping[str, np.ndarray], name: str) -> bool:

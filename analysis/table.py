@@ -129,7 +129,10 @@ def _time(record: Record) -> list[str]:
         return [_sentence("simulated time", "no round was reported")]
     rounds = _last(record, "round") or 0
     said = _same_unit(total, "sim_time_s")
-    lines = [_line("simulated time", said(total), _count(int(rounds), "round"))]
+    count = _count(int(rounds), "round")
+    if record.header.get("rows_by_time") and len(reports := record.nodes.get("reports", np.empty(0))):
+        count = f"{_range(reports.tolist())} rounds a node"
+    lines = [_line("simulated time", said(total), count)]
     for name, label in _SECONDS:
         if name == "away_s" and not np.any(record.nodes.get(name, 0)):
             continue
@@ -180,7 +183,7 @@ def _metrics(record: Record) -> list[str]:
     shown = {name: value for name, value in last.items() if not math.isnan(value) or name == "objective"}
     if not shown:
         return []
-    head = f"after round {int(_last(record, 'round') or 0):,}"
+    head = "at the end" if record.header.get("rows_by_time") else f"after round {int(_last(record, 'round') or 0):,}"
     return [head, *(_line(f"  {words(name)}", number(value, name)) for name, value in shown.items())]
 
 

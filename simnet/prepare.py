@@ -88,6 +88,8 @@ class Plan:
         """What the record's header says of the network and the data."""
         facts: dict[str, Any] = {"nodes": self.network.n, "algorithm": type(self.algorithm).__name__,
                                  "problem": type(self.problem).__name__, "parameters": self.problem.dim}  # fmt: skip
+        if self.algorithm.partners_by_time:
+            facts["rows_by_time"] = True  # and `round` is that of the slowest node
         count_N = self.profiles.accelerators.count_N
         if count_N.max(initial=1) > 1:
             facts["accelerators_per_node"] = [int(count_N.min()), int(count_N.max())]

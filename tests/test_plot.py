@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simnet.analysis.plot import compare, save_plots
+from simnet.analysis.plot import _accuracy, _consensus, _timeline, compare, save_plots
 from simnet.errors import InputError, Outcome
 from simnet.record import Record, RecordWriter
 
@@ -66,6 +66,37 @@ def test_what_the_record_has_not_is_not_drawn(tmp_path: Path) -> None:
     paths = save_plots(run(spans=False, accuracy=False), tmp_path)
     assert [path.name for path in paths] == ["objective.png", "consensus.png"]
     assert save_plots(RecordWriter(None, {}, "").record(), tmp_path) == []
+
+
+def test_one_servers_model_has_no_consensus_to_draw(tmp_path: Path) -> None:
+    widths = []
+    for reports in (np.full(16, 200), np.where(np.arange(16) == 0, 200, 0)):
+        record = dataclasses.replace(run(spans=False), nodes={**run().nodes, "reports": reports})
+        paths = save_plots(record, tmp_path / str(reports[1]))
+        assert [path.name for path in paths] == ["objective.png", "accuracy.png", "consensus.png"]
+        widths.append(size_of(paths[2])[0])
+    assert widths[1] < 0.6 * widths[0]
+    bare = {name: column for name, column in record.rounds.items() if name != "stationarity_gap"}
+    assert len(save_plots(dataclasses.replace(record, rounds=bare), tmp_path / "bare")) == 2
+
+
+@pytest.mark.parametrize(("header", "says"), [({}, "rounds"), ({"rows_by_time": True}, "rounds of the slowest node")])
+def test_rows_on_a_grid_of_time_are_drawn_against_time(header: dict[str, bool], says: str) -> None:
+    record = dataclasses.replace(run(), header=header)
+    figure = _consensus(record, ["consensus_distance"], "")
+    assert figure.axes[0].get_xlabel() == ("simulated time (s)" if header else "rounds")
+    assert figure.axes[0].lines[0].get_xdata()[-1] == (14.0 if header else 200)
+    assert _accuracy(record, "").axes[0].get_xlabel() == says
+
+
+def test_shares_of_time_are_those_of_the_whole_run() -> None:
+    record = run(nodes=2)
+    half = {
+        name: np.where(np.arange(2) == 1, 0.5, 1.0) * record.nodes[name] for name in ("compute_s", "exposed_comm_s")
+    }
+    figure = _timeline(dataclasses.replace(record, nodes={**record.nodes, **half}), "")
+    ends = [max(bar.get_x() + bar.get_width() for bar in bars) for bars in zip(*figure.axes[1].containers, strict=True)]
+    np.testing.assert_allclose(ends, [1.0, 0.5])
 
 
 def test_the_timeline_of_many_nodes_stays_as_high_as_that_of_24(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import simnet
 from simnet.cli import app
+from simnet.errors import Outcome
 from simnet.registry import shipped_scenarios
 from tests.shared import ROOT
 
@@ -142,6 +143,83 @@ def test_the_ring_is_first_at_a_millisecond_and_the_server_at_fifty() -> None:
              for latency in ("1 ms", "50 ms")]  # fmt: skip
     assert order[0][0] == "ring" and order[0][-1] == "server"
     assert order[1][0] == "server" and order[1][-1] == "ring"
+
+
+def slowest_branch_s(n: int, latency_s: float, one_s: float) -> float:
+    """Up a binary tree, a hop at a time, and down it, each parent serving one child after the other."""
+    up_s, down_s = np.zeros(n), np.zeros(n)
+    for i in range(n - 1, 0, -1):
+        up_s[(i - 1) // 2] = max(up_s[(i - 1) // 2], up_s[i] + latency_s + one_s)
+    for i in range(1, n):
+        down_s[i] = down_s[(i - 1) // 2] + latency_s + (1 if i % 2 else 2) * one_s
+    return float(up_s[0] + down_s.max())
+
+
+@pytest.mark.parametrize("latency_s", [0.001, 0.05])
+@pytest.mark.parametrize(("nodes", "groups"), [(16, 4), (64, 8)])
+def test_an_all_reduce_takes_what_its_closed_form_says(nodes: int, groups: int, latency_s: float) -> None:
+    """The table of the README. Parts of a vector are whole bytes."""
+    numbers, bandwidth = 64 * 32 + 32 + 32 * 10 + 10, 10e6 / 8
+    one_s, members = 4 * numbers / bandwidth, nodes // groups
+
+    def ring_s(hosts: int) -> float:
+        return 2 * (hosts - 1) * (latency_s + np.ceil(4 * numbers / hosts) / bandwidth)
+
+    expected_s = {
+        "server": 2 * latency_s + nodes * one_s,
+        "ring": ring_s(nodes),
+        "tree": slowest_branch_s(nodes, latency_s, one_s),
+        "hierarchical": 2 * latency_s + members * one_s + ring_s(groups),
+    }
+    for pattern, seconds in expected_s.items():
+        values = {"network.nodes": nodes, "network.link.latency": latency_s, "collective.pattern": pattern}
+        end = simnet.estimate("all_reduce_by_pattern", {**values, "rounds": 1}).summary
+        assert end["sim_time_s"] - end["compute_s"] / nodes == pytest.approx(seconds, rel=1e-12), pattern
+
+
+def test_who_waits_for_nobody_learns_sooner_among_stragglers_and_sends_more() -> None:
+    waits, meets = simnet.run("stragglers"), simnet.run("stragglers", {"algorithm.name": "ADPSGD"})
+    assert waits.summary["sim_time_s"] == meets.summary["sim_time_s"] == 3.0
+    slow = np.isin(np.arange(16), [3, 11])
+    assert waits.nodes["reports"].max() < 1.1 * waits.nodes["reports"].min()
+    assert meets.nodes["reports"][~slow].min() > 3 * meets.nodes["reports"][slow].max()
+    assert waits.nodes["idle_s"][~slow].mean() > 2.0 and meets.nodes["idle_s"].max() == 0
+    late, soon = (r.summary["targets"]["accuracy"] for r in (waits, meets))
+    assert late["sim_time_s"] > 3 * soon["sim_time_s"]
+    assert late["wire_bytes"] < soon["wire_bytes"]
+
+
+def test_overlap_hides_the_shorter_of_gradient_and_message() -> None:
+    for latency, hidden_s in (("2 ms", 0.002 + 2 * 2600 / 1.25e6), ("20 ms", 0.010)):
+        values = {"network.link.latency": latency, "rounds": 100}
+        on = simnet.estimate("overlap_on_and_off", values).summary
+        off = simnet.estimate("overlap_on_and_off", {**values, "algorithm.name": "DPSGD"}).summary
+        assert off["sim_time_s"] - on["sim_time_s"] == pytest.approx(100 * hidden_s, rel=0.02)
+        assert off["wire_bytes"] == on["wire_bytes"]
+    on, off = simnet.run("overlap_on_and_off"), simnet.run("overlap_on_and_off", {"algorithm.name": "DPSGD"})
+    assert on.summary["exposed_comm_s"] == 0
+    assert off.summary["exposed_comm_s"] > 0.3 * 16 * off.summary["sim_time_s"]
+    late, soon = (r.summary["targets"]["accuracy"] for r in (off, on))
+    assert late["round"] < soon["round"] and late["sim_time_s"] > soon["sim_time_s"]
+
+
+def test_relayed_sums_agree_on_a_chain_where_gossip_does_not() -> None:
+    relay, gossip = simnet.run("relay_on_a_chain"), simnet.run("relay_on_a_chain", {"algorithm.name": "DPSGD"})
+    assert gossip.header["spectral_gap"] == pytest.approx(0.0128, rel=0.01)
+    assert relay.summary["wire_bytes"] * 650 == gossip.summary["wire_bytes"] * 651
+    assert relay.summary["consensus_distance"] < 1e-3 and gossip.summary["consensus_distance"] > 1
+    assert gossip.summary["accuracy"] < 0.6 < 0.9 < relay.summary["accuracy"]
+    assert gossip.summary["node_objective_mean"] < 0.3 * gossip.summary["objective"]
+
+
+def test_running_sums_repair_what_push_sum_loses_for_ever() -> None:
+    sums, whole = simnet.run("push_sum_under_loss"), simnet.run("push_sum_under_loss", {"network.link.loss": 0})
+    assert sums.summary["lost_messages"] == pytest.approx(0.3 * sums.summary["messages"], rel=0.05)
+    assert sums.summary["accuracy"] == pytest.approx(whole.summary["accuracy"], abs=0.02)
+    plain = simnet.run("push_sum_under_loss", {"algorithm.running_sums": False, "evaluate_every": 1})
+    assert plain.ended is Outcome.DIVERGED
+    assert plain.summary["rounds"] < 60
+    assert plain.rounds["objective"][19] > plain.rounds["objective"][0]
 
 
 def test_zo_nodes_take_part_and_make_everybody_wait() -> None:
