@@ -5,7 +5,9 @@ and of the last third agree. Until they do, twice as many rounds are simulated, 
 they differ by is the estimate's spread. The rounds that are left then add, to every sum of the record, what the rounds
 of these two thirds added: the run is simulated once more, cut before them, and the sums compared.
 
-Whatever changes later than the rounds simulated (a schedule, an absence) is not in the estimate.
+Where the first rounds say nothing of the later ones, all are simulated: nodes that are away or slow at certain times,
+partners set by time (rows lie on a grid of time, and nobody's rounds are another's), a scenario that may end early.
+What else changes later than the rounds simulated (a schedule of the algorithm's own) is not in the estimate.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from simnet.errors import InputError, Outcome
+from simnet.prepare import Plan
 from simnet.record import Record
 
 FIRST = 6  # rounds simulated at first
@@ -33,12 +36,12 @@ _SECONDS = ("compute_s", "exposed_comm_s", "idle_s")
 
 
 def estimated(
-    simulate: Callable[[int], Record], nodes: int, rounds: int, given: int | None, whole: bool, stops: bool
+    simulate: Callable[[int], Record], nodes: int, rounds: int, given: int | None, whole: bool, unlike: str
 ) -> Record:
     """A record of `rounds` rounds, of which as many as it takes are simulated by `simulate(r)`, the first r.
 
-    `given`: simulate exactly so many; `whole`: all; `stops`: the scenario may end before its last round, which only
-    simulating all of it can tell. Raises InputError for a number that cannot be scaled from.
+    `given`: simulate exactly so many; `whole`: all; `unlike`: why later rounds do not follow from the first, "" where
+    they do: all are simulated then. Raises InputError for a number that cannot be scaled from.
     """
     if given is not None and whole:
         raise InputError(
@@ -48,9 +51,9 @@ def estimated(
         raise InputError(
             f"rounds_simulated = {given}; give at least 3, since rounds are scaled from two thirds of them"
         )
-    if given is not None and stops and given < rounds:
-        raise InputError("a scenario with `stop` ends by what happens in all its rounds: leave out rounds_simulated")
-    if whole or stops or rounds <= (given or FIRST) or (given is None and nodes * rounds <= SMALL):
+    if given is not None and unlike and given < rounds:
+        raise InputError(f"{unlike}: leave out rounds_simulated, and all rounds are simulated")
+    if whole or unlike or rounds <= (given or FIRST) or (given is None and nodes * rounds <= SMALL):
         return simulate(rounds)
     count = given or FIRST
     while True:
@@ -66,6 +69,18 @@ def estimated(
         if given is not None or steady or 3 * count * per_round > most or 2 * count >= rounds:
             return scaled(record, simulate(count - 2 * (count // 3)), rounds, spread)
         count *= 2
+
+
+def unlike(plan: Plan) -> str:
+    """Why a scenario's later rounds do not follow from its first ones; "" where they do."""
+    stop = plan.scenario.stop
+    if stop.sim_time is not None or stop.bytes is not None:
+        return "a scenario with `stop` ends by what happens in all its rounds"
+    if plan.presence:
+        return "rounds are not alike where nodes are away or slow at certain times (`nodes.absence`, `nodes.slow`)"
+    if plan.algorithm.partners_by_time:
+        return f"rounds are no common measure of time where partners are set by time ({plan.scenario.algorithm.name})"
+    return ""
 
 
 def _thirds(record: Record, count: int, column: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from simnet.errors import ProgramError, ScenarioError
 from simnet.prepare import Plan, prepare
 from simnet.record import Record, RecordWriter
 from simnet.recording import Recording
-from simnet.scaling import estimated
+from simnet.scaling import estimated, unlike
 from simnet.scenario import Scenario
 from simnet.simulation import Progress, Simulation
 from simnet.timeplane.account import NeedsEvents, NeedsWalker
@@ -73,7 +73,8 @@ def estimate(
     """Simulate time and bytes alone; no tensor is made. Arguments, errors and record as in `run`, kept in memory.
 
     A run too long to simulate whole within seconds is scaled from its first rounds, once these have become steady:
-    then the summary has `simulated_rounds`, `scaled_rounds` and `scaled_spread` (see `simnet.scaling`).
+    then the summary has `simulated_rounds`, `scaled_rounds` and `scaled_spread` (see `simnet.scaling`). Where later
+    rounds do not follow from the first (absences, slow periods, partners set by time, `stop`) all are simulated.
 
     Args:
         rounds_simulated: simulate exactly so many rounds and scale the rest.
@@ -89,8 +90,7 @@ def estimate(
         with RecordWriter(None, _header(part, "none"), chosen.dump()) as writer:
             return attempts(part, writer, progress, lambda book, kind: NoValues())
 
-    stops = chosen.stop.sim_time is not None or chosen.stop.bytes is not None
-    return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, stops)
+    return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, unlike(plan))
 
 
 def _read(scenario: Source, set: Mapping[str, Any] | None) -> Scenario:

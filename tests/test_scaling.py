@@ -82,6 +82,30 @@ def test_short_and_stopped_runs_are_simulated_whole() -> None:
     assert "scaled_rounds" not in cut.summary and cut.summary["sim_time_s"] == 3.0
 
 
+UNLIKE: dict[str, dict[str, Any]] = {
+    "nodes.absence": {"nodes": {"step": "10 ms", "absence": {"nodes": [3], "away": [["2 s", "4 s"]]}}},
+    "nodes.slow": {"nodes": {"step": "10 ms", "slow": {"nodes": [3], "periods": [["2 s", "never"]], "factor": 4}}},
+    "ADPSGD": {"algorithm": "ADPSGD"},
+    "SwarmSGD": {"algorithm": "SwarmSGD"},
+    "GossipLearning": {"algorithm": "GossipLearning"},
+}
+
+
+@pytest.mark.parametrize("what", UNLIKE)
+def test_what_comes_later_than_the_first_rounds_is_simulated(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(scaling, "SMALL", 0)
+    monkeypatch.setattr(scaling, "MOST_MESSAGES", dict.fromkeys(scaling.MOST_MESSAGES, 500))
+    given = scenario(rounds=300) | UNLIKE[what]
+    if what.startswith("nodes"):  # else it would be scaled
+        assert "scaled_rounds" in simnet.estimate(given | {"nodes": {"step": "10 ms"}}).summary
+    record = simnet.estimate(given)
+    assert "scaled_rounds" not in record.summary
+    assert record.summary["log_hash"] == simnet.estimate(given, full=True).summary["log_hash"]
+    assert (record.nodes["reports"] == 300).all()
+    with pytest.raises(InputError, match=f"{what}.*leave out rounds_simulated"):
+        simnet.estimate(given, rounds_simulated=30)
+
+
 def test_a_run_that_ends_badly_is_not_scaled() -> None:
     record = simnet.estimate(scenario(), rounds_simulated=200)
     assert "scaled_rounds" not in record.summary  # as many as there are
