@@ -35,6 +35,7 @@ class Algorithm:
     `connected`: it needs a connected topology. `tree`: one without cycles, undirected and always the same.
     `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
+    `step_sizes`: fields that must be above 0 and finite, where it has them.
     `synchronous`: every node runs the same verbs, so one generator serves all; False asks for one per node.
     """
 
@@ -45,6 +46,7 @@ class Algorithm:
     tree: ClassVar[bool] = False
     keeps_mean: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
+    step_sizes: ClassVar[tuple[str, ...]] = ("eta",)
     synchronous: ClassVar[bool] = True
 
     def program(self, node: Node) -> Program:

@@ -57,6 +57,10 @@ def _finding(item: dict[str, Any], model: type[BaseModel], raw: Mapping[str, Any
         listed = f"known here: {', '.join(known)}"
         close = nearest(path[-1], known)
         spot["place"] = places.of(dotted, key=True)
+        if len(path) > 1 and path[-1] in _keys(model, []):
+            return UnknownName(
+                f"there is no such key; {path[-1]!r} stands at the top level, beside {path[0]!r}", **spot
+            )
         return UnknownName(f"there is no such key{close}" if close else f"there is no such key; {listed}", **spot)
     if kind == "simnet_unit":
         return UnitError(item["msg"], **spot)  # the words repeat the value
@@ -84,7 +88,7 @@ def _path(loc: tuple[str | int, ...], raw: Any) -> list[str]:
     for i, step in enumerate(loc):
         last = i == len(loc) - 1
         if isinstance(raw, Mapping):
-            if step not in raw and not last:
+            if isinstance(step, int) or (step not in raw and not last):  # an int: an entry without its list
                 continue
             raw = raw.get(step)
         elif isinstance(raw, list | tuple):

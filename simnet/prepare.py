@@ -16,7 +16,7 @@ from simnet import registry
 from simnet.algorithm import Algorithm
 from simnet.book import Book, MakeMixing
 from simnet.dataset import Dataset, Parts
-from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
+from simnet.errors import DataError, MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
 from simnet.fields import Part
 from simnet.memory import free_memory
 from simnet.network.network import LinkSpec, Network
@@ -117,7 +117,7 @@ def prepare(scenario: Scenario) -> Plan:
         members = assign_roles(scenario, algorithm, network)
         data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
         problem = make_problem(scenario, data_hosts, profiles)
-        presence = whereabouts(scenario.nodes, network, scenario.seed)
+        presence = whereabouts(scenario.nodes, network, scenario.seed, scenario.written)
         plan = Plan(
             scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence
         )
@@ -243,6 +243,10 @@ def make_algorithm(scenario: Scenario) -> Algorithm:
     if not isinstance(made, Algorithm):
         raise ScenarioError(f"{type(made).__name__} is no algorithm: subclass simnet.algorithm.Algorithm",
                             field="algorithm")  # fmt: skip
+    for name in made.step_sizes:
+        size = getattr(made, name, None)
+        if isinstance(size, int | float) and not 0 < size < float("inf"):
+            raise ScenarioError("a step size is above 0 and finite", field=f"algorithm.{name}", value=size)
     return made
 
 
@@ -301,14 +305,18 @@ def make_problem(scenario: Scenario, data_hosts: np.ndarray, profiles: Profiles)
 
 
 def make_dataset(scenario: Scenario, part: Part) -> Dataset:
-    """The dataset that the scenario names."""
+    """The dataset that the scenario names. Raises DataError with the place in the scenario and that in the file."""
     if part.object is not None:
         given: Dataset = part.object
         return given
     target = registry.find("datasets", part.name, scenario.base_dir, field="problem.data", place=scenario.place)
-    made: Dataset = registry.call(
-        target, {"base_dir": scenario.base_dir}, part.params, "problem.data", scenario.place
-    )  # fmt: skip
+    try:
+        made: Dataset = registry.call(
+            target, {"base_dir": scenario.base_dir}, part.params, "problem.data", scenario.place
+        )  # fmt: skip
+    except DataError as error:
+        where = " ".join(word for word in (scenario.place("problem.data"), "problem.data") if word)
+        raise DataError(f"{where}: {error}") from error
     return made
 
 

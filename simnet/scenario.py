@@ -123,6 +123,20 @@ class Scenario(Section):
         """Where a field stands (`ring.yaml:14:11`), or "" when it was not read from a file."""
         return self._places.of(dotted)
 
+    def written(self, dotted: str) -> str:
+        """A field's name as the scenario has it: an entry that stands without its list has no number."""
+        at: Any = self._raw
+        steps: list[str] = []
+        for step in dotted.split("."):
+            if isinstance(at, Mapping) and step.isdecimal():
+                continue
+            steps.append(step)
+            if isinstance(at, list | tuple):
+                at = at[int(step)]
+            else:
+                at = at.get(step) if isinstance(at, Mapping) else getattr(at, step, None)
+        return ".".join(steps)
+
     @contextmanager
     def placing(self) -> Iterator[None]:
         """Adds the place in this file to a ScenarioError that knows its field alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from simnet.away import Absence, Slow
@@ -16,14 +16,15 @@ E = TypeVar("E", Absence, Slow)
 T = TypeVar("T", tuple[float, float], tuple[float, float, float])
 
 
-def whereabouts(nodes: Nodes, network: Network, seed: int) -> Presence:
-    """Who is away, and who is slow, when. Raises UnknownName for a host that is not there, and ScenarioError where
-    what two entries say of one host overlaps.
+def whereabouts(nodes: Nodes, network: Network, seed: int, written: Callable[[str], str]) -> Presence:
+    """Who is away, and who is slow, when. `written` gives a field's name as the scenario has it.
+
+    Raises UnknownName for a host that is not there, and ScenarioError where what two entries say of one host overlaps.
     """
     away: dict[int, list[tuple[float, float]]] = {}
     drawn: dict[int, Poisson] = {}
     slow: dict[int, list[tuple[float, float, float]]] = {}
-    for field, entry, host in _each("nodes.absence", nodes.absence, network):
+    for field, entry, host in _each("nodes.absence", nodes.absence, network, written):
         if host in drawn or (entry.law is not None and host in away):
             raise ScenarioError(
                 f"host {network.hosts[host]} has a law of absence and another entry too: give it one of them",
@@ -34,16 +35,18 @@ def whereabouts(nodes: Nodes, network: Network, seed: int) -> Presence:
             drawn[host] = Poisson(entry.every, entry.for_, INF if entry.until is None else entry.until)
         else:
             away[host] = _merged(away.get(host, []), entry.away or [], network, host, field)
-    for field, period, host in _each("nodes.slow", nodes.slow, network):
+    for field, period, host in _each("nodes.slow", nodes.slow, network, written):
         more = [(a, b, period.factor) for a, b in period.periods]
         slow[host] = _merged(slow.get(host, []), more, network, host, field)
     return Presence(network.n, away, drawn, slow, seed)
 
 
-def _each(name: str, entries: Sequence[E], network: Network) -> Iterator[tuple[str, E, int]]:
+def _each(
+    name: str, entries: Sequence[E], network: Network, written: Callable[[str], str]
+) -> Iterator[tuple[str, E, int]]:
     """(field, entry, host) for each host that an entry names."""
     for k, entry in enumerate(entries):
-        field = f"{name}.{k}"
+        field = written(f"{name}.{k}")
         if entry.nodes == "all":
             hosts: Sequence[int] = range(network.n)
         else:

@@ -258,9 +258,9 @@ def test_impossible_absences_are_refused(absence: Any, field: str, message: str)
 
 @pytest.mark.parametrize(("slow", "field", "message"), [
     ({"nodes": [1], "periods": [[1, 2]], "factor": 0.5}, "nodes.slow.factor", "at least 1"),
-    ({"nodes": [1], "periods": [[2, 1]], "factor": 2}, "nodes.slow.0.periods.0", "give an end after the start"),
+    ({"nodes": [1], "periods": [[2, 1]], "factor": 2}, "nodes.slow.periods.0", "give an end after the start"),
     ([{"nodes": [1], "periods": [[1, 2]], "factor": 2}] * 2, "nodes.slow.1", "must not overlap"),
-    ({"nodes": [3], "periods": [[1, 2]], "factor": 2}, "nodes.slow.0.nodes", "no such host"),
+    ({"nodes": [3], "periods": [[1, 2]], "factor": 2}, "nodes.slow.nodes", "no such host"),
 ])  # fmt: skip
 def test_impossible_slow_periods_are_refused(slow: Any, field: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:

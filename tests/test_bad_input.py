@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import torch
 
 import simnet
 import simnet.valueplane
+from simnet import registry
 from simnet.algorithm import Algorithm
 from simnet.errors import (
     DataError,
@@ -31,7 +33,9 @@ from simnet.errors import (
     UnitError,
     UnknownName,
 )
+from simnet.prepare import make_algorithm
 from simnet.record import Record
+from simnet.scenario import Scenario
 from tests.programs import Gossips, base
 
 GOOD = """\
@@ -72,6 +76,13 @@ CASES: list[tuple[str, str, str, type[Exception], str]] = [
     ("data: digits", "data: digit", "", UnknownName, r"did you mean 'digits'"),
     ("eta: 0.1", "etta: 0.1", "", UnknownName, r"DPSGD has no parameter 'etta'; did you mean 'eta'"),
     ("eta: 0.1", "eta: fast", "", ScenarioError, r"eta = 'fast'"),
+    ("eta: 0.1", "eta: -0.1", "", ScenarioError, r"^try\.yaml:8:\d+ algorithm\.eta = -0\.1: a step size is above 0"),
+    ("10 GFLOP/s", "10 GFLOP/s\n  slow: {nodes: [0], periods: [[2, 1]], factor: 2}", "", ScenarioError,
+     r"^try\.yaml:7:\d+ nodes\.slow\.periods\.0: is from 2 s to 1 s"),
+    ("10 GFLOP/s", "10 GFLOP/s\n  absence: {nodes: [9], away: [[1, 2]]}", "", UnknownName,
+     r"^try\.yaml:7:\d+ nodes\.absence\.nodes.*no such host"),
+    ("10 GFLOP/s", "10 GFLOP/s\n  absence: [{nodes: [9], away: [[1, 2]]}]", "", UnknownName,
+     r"^try\.yaml:7:\d+ nodes\.absence\.0\.nodes.*no such host"),
     ("1 Mbit/s", "1 MHz", "", UnitError, r"try\.yaml:4:\d+ network\.link\.bandwidth.*MHz"),
     ("1 Mbit/s", "5 ms", "", UnitError, r"network\.link\.bandwidth: '5 ms' is a duration\. Expected a bandwidth"),
     ("5 ms", "5 parsecs", "", UnitError, r"network\.link\.latency: '5 parsecs' has the unknown unit"),
@@ -84,7 +95,10 @@ CASES: list[tuple[str, str, str, type[Exception], str]] = [
     ("batch: 8", "batch: 2000, replace: false", "", ScenarioError, r"node 3 has 239 rows, fewer than a batch drawn"),
     ("batch: 8", "batch: 0", "", ScenarioError, r"at least 1, or `full`"),
     ("10 GFLOP/s", "0 FLOP/s", "", ScenarioError, r"nodes\.compute.*above 0 FLOP/s.*step: 10 ms"),
-    ("data: digits", "data: {name: csv, path: nowhere.csv, target: y}", "", DataError, r"nowhere\.csv.*"),
+    ("data: digits", "data: {name: csv, path: nowhere.csv, target: y}", "", DataError,
+     r"^try\.yaml:7:\d+ problem\.data: .*nowhere\.csv"),
+    ("data: digits", "data: {name: csv, path: ragged.csv}", "", DataError,
+     r"^try\.yaml:7:\d+ problem\.data: .*ragged\.csv, line 3: 1 fields where"),
     ("data: digits", "data: {name: libsvm, path: broken.txt}", "", DataError, r"broken\.txt.*line 2"),
     ("rounds: 2", "rounds: 2\ntarget: {acuracy: 0.9}", "", UnknownName, r"no such metric; did you mean 'accuracy'"),
     ("nodes: 6", "nodes: six", "", ScenarioError, r"try\.yaml:2:\d+ network\.nodes"),
@@ -101,6 +115,7 @@ def test_what_is_wrong_is_told_with_its_place_and_cure(
     tmp_path: Path, old: str, new: str, more: str, error: type[Exception], says: str
 ) -> None:
     (tmp_path / "broken.txt").write_text("1 1:0.5 2:0.25\n0 1:0.5 two:0.25\n")
+    (tmp_path / "ragged.csv").write_text("1,2\n3,4\n5\n")
     with pytest.raises(error, match=says):
         run(tmp_path, old, new, more)
 
@@ -425,3 +440,14 @@ def test_a_role_may_report_through_a_function_and_a_server_has_no_objective_of_i
     record = simnet.run(scenario)
     assert record.rounds["round"].tolist() == [2, 4, 6]
     assert "objective" in record.rounds and "node_objective_mean" not in record.rounds
+
+
+@pytest.mark.parametrize("name", sorted(registry.shipped("algorithms")))
+@pytest.mark.parametrize("eta", (0, -0.1, float("inf"), float("nan")))
+def test_a_step_size_that_is_none_is_refused_by_its_field(name: str, eta: float) -> None:
+    kind = registry.find("algorithms", name)
+    assert "eta" in inspect.signature(kind).parameters
+    for algorithm in ({"name": name, "eta": eta}, kind(eta=eta)):
+        with pytest.raises(ScenarioError, match="a step size is above 0 and finite") as caught:
+            make_algorithm(Scenario(network={"nodes": 4}, problem="Quadratic", algorithm=algorithm))
+        assert caught.value.field == "algorithm.eta"

@@ -250,6 +250,10 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         ({"network.links.5.loss": 0.1}, "network.links is a list with items 0 to 1; '5' is none of them"),
         ({"rounds.x": 3}, "rounds is 200 and holds no fields"),
         ({"network.lnk.loss": 0.1}, "--set network.lnk: there is no such key; did you mean 'link'?"),
+        (
+            {"network.mixing": "uniform"},
+            "--set network.mixing: there is no such key; 'mixing' stands at the top level, beside 'network'",
+        ),
         ({"target": "{accuracy: 0.9"}, "--set target = '{accuracy: 0.9': is no YAML"),
     ],
 )
