@@ -186,3 +186,15 @@ def test_bad_input_is_one_message(tmp_path: Path) -> None:
     assert "this is no JSON" in invoke(str(tmp_path / "case.json")).output
     (tmp_path / "case.json").write_text(json.dumps(path_case(1.0)))
     assert "model = 'tpc'" in invoke(str(tmp_path / "case.json"), "--model", "tpc").output
+
+
+@pytest.mark.parametrize("size", (100, 1333, 1448, 2000, 5 * 1448))
+def test_a_message_is_lost_as_often_as_one_of_its_packets_however_short_the_last(size: int) -> None:
+    p, count = 0.2, 4000
+    flows = [[0, 1, size, 10.0 * i, 0, []] for i in range(count)]
+    case = {"name": "short", "seed": 0, "hosts": 2, "links": [[1e9, 0.001], [1e9, 0.001]],
+            "routes": [[0, 1, [0]], [1, 0, [1]]], "flows": flows, "loss": [p, 0.0]}  # fmt: skip
+    times = simnet.transfer_times(case, "tcp", seed=1)
+    hit = (times.lost_packets > 0).mean()
+    expected = 1 - (1 - p) ** -(-size // 1448)
+    assert abs(hit - expected) < 4 * (expected * (1 - expected) / count) ** 0.5

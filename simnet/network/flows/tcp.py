@@ -65,6 +65,13 @@ def _draw(slot, state, f):
 
 
 @kept
+def _bytes_to_loss(n, left):
+    """Bytes until the n-th packet from now on is lost; the last of `left` bytes is a packet, however short."""
+    end = n * MSS
+    return max(left - 1.0, 0.0) if end >= left > end - MSS else end
+
+
+@kept
 def begin(route, flow, slot, state, f):
     """A flow is handed over: its share of a link beside its like, and the packets until its first loss."""
     r = slot[f, ROUTE]
@@ -75,7 +82,7 @@ def begin(route, flow, slot, state, f):
     flow[f, WEIGHT] = 1.0 / (beta + (1.0 - beta) * _draw(slot, state, f))
     flow[f, WINDOW], flow[f, HIGHEST_WINDOW] = INITIAL_WINDOW, 0.0
     flow[f, BURST] = INITIAL_WINDOW * MSS
-    flow[f, TO_LOSS] = packets_to_loss(_draw(slot, state, f), route[r, LOSS]) * MSS
+    flow[f, TO_LOSS] = _bytes_to_loss(packets_to_loss(_draw(slot, state, f), route[r, LOSS]), flow[f, LEFT])
     flow[f, STEP], flow[f, RUN] = 0.0, np.inf
 
 
@@ -175,7 +182,7 @@ def stopped(heap_t, heap_row, route, flow, slot, state, f, t):
         lost += 1.0
     left += lost * MSS  # they are sent again
     flow[f, LOST] += lost
-    flow[f, TO_LOSS] = n * MSS
+    flow[f, TO_LOSS] = _bytes_to_loss(n, left)
     if state[CONTROL] == BBR:
         _recut(heap_t, heap_row, flow, slot, state, f, t, left)
         return False
