@@ -15,6 +15,7 @@ from simnet.errors import ScenarioError, TopologyError
 from simnet.network.fate import Fates, binomial, schedule
 from simnet.network.ledger import KINDS, Ledger
 from simnet.network.network import EdgeSet, LinkSpec, Network
+from simnet.network.routes import PathTree, neighbours
 from simnet.streams import keys
 from simnet.topology import StaticTopology
 from tests.programs import Gossips, base, go
@@ -269,3 +270,14 @@ def test_dropped_messages_stay_in_the_ledger() -> None:
     assert record.summary["wire_bytes"] == 6 * 8 * 12
     lost = int((record.messages["delivered"] == 0).sum())
     assert record.summary["lost_messages"] == lost == int(record.links["lost_messages"].sum()) > 0
+
+
+@pytest.mark.parametrize(
+    "graph", (nx.star_graph(6), nx.path_graph(7), nx.barbell_graph(3, 2), nx.random_labeled_tree(12, seed=3))
+)
+def test_hosts_with_one_link_find_the_ways_that_a_search_of_their_own_finds(graph: nx.Graph) -> None:
+    net = Network.build(graph)
+    out = neighbours(net.link_source, net.link_target, net.latency_s, len(net.node_names))
+    for s in range(net.n):
+        for t in range(net.n):
+            assert net.route(s, t) == PathTree(s, out).to(t)

@@ -230,15 +230,27 @@ class Network:
             self._neighbours.extend(
                 neighbours(self.link_source, self.link_target, self.latency_s, len(self.node_names))
             )
-        if source not in self._trees:
-            self._trees[source] = PathTree(source, self._neighbours)
-        path = self._trees[source].to(target)
+        path = self._best(source, target)
         if path is None:
             raise TopologyError(
                 f"no route from host {self.hosts[source]} to host {self.hosts[target]}: "
                 "the network's graph is not connected; add a link or choose another graph"
             )
         return path
+
+    def _best(self, source: int, target: int) -> list[int] | None:
+        """The links of the best path, None where there is none; hosts with one link share the search of its end."""
+        ways = self._neighbours[source]
+        if len(ways) == 1 and source != target:
+            (end, link, _) = ways[0]
+            rest = self._tree(end).to(target)
+            return None if rest is None else [link, *rest]
+        return self._tree(source).to(target)
+
+    def _tree(self, source: int) -> PathTree:
+        if source not in self._trees:
+            self._trees[source] = PathTree(source, self._neighbours)
+        return self._trees[source]
 
     def path(self, source: int, target: int) -> list[int]:
         """The links of a message's way: the direct link where there is one, else the shortest route."""

@@ -120,19 +120,17 @@ class Meetings:
             lost = fate is not None and not fate.delivered_E[leg]
         else:
             pool.tally.count[e] += 1
+        way = Leg(meeting, pool, i, j, now, lost, then)
         if walker.flows is not None:
             size = pool.size if not pool.lossy else int(sent_bytes(pair, pool.size, fate)[leg])
             edges, edge = (pair, leg) if pool.lossy else (pool.partners.edges, e)
-            walker.flows.send(
-                edges, edge, size, i, j, now, lambda _, host, t: self._arrives(t, host, then, meeting, pool)
-            )
+            walker.flows.send(edges, edge, size, i, j, now, lambda _, host, t: self._arrives(t, way))
             return
         port = pool.port[e]
         begin = max(now, walker.free[port])
         walker.free[port] = begin + busy
         if walker.spans:
             walker.account.span(i, "send", begin, begin + busy, walker.reports[i])
-        way = Leg(meeting, pool, i, j, now, lost, then)
         if walker.serial_receiver:
             walker.push(max(now, begin + offset - pool.own[e]), self._first_bit, way, pool.own[e])
         else:
