@@ -118,7 +118,16 @@ class PairwiseWalker:
         self.stopping = self.hooks.row_due(self.hosts.reports.tolist())
         if self.stopping:
             self._leave_waiting(at)
+            self._take_back_work(at)
         return True
+
+    def _take_back_work(self, at: float) -> None:
+        """Work that goes on behind the row at which the run stops was entered whole."""
+        times, _, rows, what, _ = self.heap
+        for place in range(int(self.state[c.SIZE])):
+            kind, i = what[rows[place], :2].tolist()
+            if kind == loop.RESUME and self.hosts.pos[i] and self.table.op[self.hosts.pos[i] - 1] == Op.WORK:
+                self.hosts.compute[i] -= times[place] - at
 
     def _leave_waiting(self, until: float) -> None:
         """At a cut by time, whoever is not at its end stops there; who waits has waited until then."""

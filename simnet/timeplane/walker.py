@@ -156,6 +156,15 @@ class Walker:
         if self.stopping:
             self.account.until = at
             leave_waiting(self)
+            for end, _, _, event in self._queue:  # work that goes on was entered whole
+                if event.callbacks[0] == self._resume and self._works(event.a):
+                    self.compute[event.a] -= (
+                        self.presence.there(event.a, at, end) if self.calendar[event.a] else end - at
+                    )
+
+    def _works(self, i: int) -> bool:
+        """Whether what host i does is work."""
+        return self.pos[i] > 0 and self.recording_of[i].entries[self.pos[i] - 1].op == Op.WORK
 
     def _resume(self, event: Light) -> None:
         self._go(event.a, self.env._now)
