@@ -1,24 +1,57 @@
-"""Compiled loops where numba is installed, the same functions in plain Python where it is not (slower)."""
+"""Compiled loops where numba is installed; without it the same source runs as plain Python, slower."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-njit: Any
 try:
-    from numba import njit
-except ImportError:
-    njit = None
+    COMPILED = find_spec("numba") is not None
+except ValueError:  # a stand-in in sys.modules that has no spec
+    COMPILED = False
 
 
 def kept(function: Callable[..., Any]) -> Any:
-    """Compiled, and kept for the next process where there is a folder to keep it in."""
-    if njit is None:
+    """`function` compiled, and kept on disk for the next process where there is a folder to keep it in."""
+    if not COMPILED:
         return function
+    from numba import njit
+
     try:
-        return njit(cache=True)(function)
+        made = njit(cache=True)(function)
     except RuntimeError as error:  # a read-only installation and no home of one's own
         if "cannot cache" not in str(error):
             raise
         return njit(function)
+    return made if _stamped(made, Path(function.__code__.co_filename).parent) else njit(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """`function` copied into the compiled functions that call it: handing over many arrays would cost more."""
+    if not COMPILED:
+        return function
+    from numba import njit
+
+    return njit(inline="always")(function)
+
+
+def _stamped(made: Any, folder: Path) -> bool:
+    """Let what is kept stand for the source of the whole folder, not for the function's own file alone.
+
+    numba looks at the file of the function that is called; those that it calls in other files would go stale. Where
+    numba keeps its stamp elsewhere, nothing is kept.
+    """
+    index: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if not hasattr(index, "_source_stamp"):
+        return False
+    index._source_stamp = _stamp_of(folder)
+    return True
+
+
+@cache
+def _stamp_of(folder: Path) -> tuple[float, int]:
+    files = [path.stat() for path in sorted(folder.glob("*.py"))]
+    return max(file.st_mtime for file in files), sum(file.st_size for file in files)

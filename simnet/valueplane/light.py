@@ -22,12 +22,11 @@ import numpy as np
 import torch
 
 from simnet.graph import FLOAT, Ref, Task
-from simnet.jit import kept, njit
+from simnet.jit import kept
 
 COPY, ADD, SUB, MUL, NEGATE, TIMES, PLUS, OVER, FROM, SCALED, SUB_TIMES, SUB_SCALED, ADD_TIMES = range(13)
 _TWO = {operator.add: ADD, operator.sub: SUB, operator.mul: MUL}
 _TWO |= {torch.add: ADD, torch.sub: SUB, torch.mul: MUL}
-COMPILED = njit is not None
 
 
 @dataclass

@@ -19,11 +19,12 @@ from simnet.book import Book
 from simnet.entries import Entry
 from simnet.errors import ProgramError
 from simnet.graph import FLOAT, Task
+from simnet.jit import COMPILED
 from simnet.recording import Recording
 from simnet.valueplane.batched import FEWEST_ROWS
 from simnet.valueplane.device import chunk_bytes, on
 from simnet.valueplane.levels import instances, last_reports, levels, operations
-from simnet.valueplane.light import COMPILED, joined, run_light
+from simnet.valueplane.light import joined, run_light
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.ranges import Boards, Range, Rows, Slots, keys_of, signature
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from simnet.graph import BOOL, FLOAT, Graph, Ref, Task
+from simnet.jit import COMPILED
 from simnet.node import Batch
 from simnet.valueplane.functions import batched_form
-from simnet.valueplane.light import COMPILED, Program, Unfit, program_of
+from simnet.valueplane.light import Program, Unfit, program_of
 from simnet.valueplane.oracles import Oracles
 
 Tensors = dict[int, torch.Tensor]  # position of a task in its range, or -1 - slot -> rows (S, *shape)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simnet.network.flows.kept import COMPILED, kept
+from simnet.jit import COMPILED, kept
 
 _GOLDEN, _A, _B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MASK = (1 << 64) - 1

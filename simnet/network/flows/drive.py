@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simnet.network.flows.kept import kept
+from simnet.jit import kept
 from simnet.network.flows.moves import add_to, advance_to, next_time_of
 from simnet.network.flows.state import DONE, DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FREE_COUNT
 

@@ -8,7 +8,7 @@ An event is named by a number: 2 f for what flow f does next (its first byte, it
 
 from __future__ import annotations
 
-from simnet.network.flows.kept import inlined, kept
+from simnet.jit import inlined, kept
 from simnet.network.flows.state import HEAP_SIZE
 
 ORDER, EVENT, WHERE = 0, 1, 2  # columns of `heap_row`; the last is by event, the others by place in the heap

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from simnet.jit import inlined, kept
 from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
-from simnet.network.flows.kept import inlined, kept
 from simnet.network.flows.solve import mark_flow, mark_limited, settle, unlimit
 from simnet.network.flows.state import (
     AFTER,

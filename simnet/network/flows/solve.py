@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from simnet.jit import inlined, kept
 from simnet.network.flows.events import schedule
-from simnet.network.flows.kept import inlined, kept
 from simnet.network.flows.state import (
     CAPACITY,
     CHANGES,

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from simnet.jit import kept
 from simnet.network.flows.draws import cube_root, packets_to_loss, uniform
 from simnet.network.flows.events import schedule
-from simnet.network.flows.kept import kept
 from simnet.network.flows.state import (
     AFTER,
     BOTTLENECK,
