@@ -12,6 +12,7 @@ import numpy as np
 
 from simnet.errors import InputError, TopologyError
 from simnet.network.flows.links import Links
+from simnet.network.flows.traces import Trace
 
 CONGESTION_CONTROLS = ("cubic", "reno", "bbr")
 
@@ -43,9 +44,17 @@ class Case:
     congestion_control: str = "cubic"
     warm: bool = False  # whether connections are open before their transfer starts
     reference: Mapping[str, object] = field(default_factory=dict)  # what the file says of the true times
+    traces: Mapping[int, Trace] = field(default_factory=dict)  # links whose bandwidth changes; theirs is the mean
+    notes: tuple[str, ...] = ()  # what of the file was left out
 
     def __post_init__(self) -> None:
         check_links(self.links)
+        for k in self.traces:
+            if self.links.fatpipe[k]:
+                raise InputError(
+                    f"{self.name}: link {self.links.names[k]}: a link that does not share (fatpipe) has one bandwidth; "
+                    f"leave out its trace, or fatpipe"
+                )
         self._check_routes()
         self._check_transfers()
         if self.congestion_control not in CONGESTION_CONTROLS:

@@ -9,9 +9,9 @@ import numpy as np
 
 from simnet.jit import kept
 from simnet.network.flows.moves import add_to, advance_to, next_time_of
-from simnet.network.flows.state import DONE, DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FREE_COUNT
+from simnet.network.flows.state import DONE, DONE_LIMIT, DONE_LOST, DONE_S, DONE_TAG, FLOWS, FREE_COUNT
 
-ENDED, NEEDS_ROOM = 0, 1
+ENDED, NEEDS_ROOM, PAUSED = 0, 1, 2
 BEGUN, READY = 0, 1  # what `progress` counts: transfers of `first` that began; released ones that wait for their time
 
 
@@ -45,14 +45,17 @@ def _pop(when, who, size):
 
 
 @kept
-def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start, next_who, start, finish, limit, lost):
+def drive(
+    e, progress, first, when, who, route, bytes_, delay, waits, next_start, next_who, start, finish, limit, lost, until
+):
     """Run until every transfer has ended or no event is left; transfers that never end keep finish = infinity.
 
     `first` are the transfers without dependencies, by start + delay; `when`, `who` (room for all) are the heap of the
     others once released. `start` holds the earliest starts and becomes the true ones; `waits` counts unfinished
     dependencies; next_who[next_start[i]:next_start[i + 1]] wait for transfer i.
     `limit` is the link that limited each in the end, `lost` the packets that it had to send again.
-    Gives ENDED, or NEEDS_ROOM when the engine has no free slot: call again with a larger one.
+    Gives ENDED, or NEEDS_ROOM when the engine has no free slot: call again with a larger one; or PAUSED where nothing
+    more happens before the time `until`: the clock may be moved there, and no farther.
     """
     route_start, route_link, route_share, routes, links = e.route_start, e.route_link, e.route_share, e.route, e.link
     chain, flow, slot, entry, heap_t, heap_row = e.chain, e.flow, e.slot, e.entry, e.heap_t, e.heap_row
@@ -67,7 +70,11 @@ def drive(e, progress, first, when, who, route, bytes_, delay, waits, next_start
             t = min(t, start[i] + delay[i])
         if progress[READY] > 0:
             t = min(t, when[0])
-        if t == np.inf:
+        if state[DONE] > 0:  # they ended while the clock was moved from outside
+            t = clock[0]
+        elif t >= until and (t < np.inf or (until < np.inf and state[FLOWS] > 0)):
+            return PAUSED
+        elif t == np.inf:
             return ENDED
         ended = advance_to(
             route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,

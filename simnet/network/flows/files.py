@@ -45,6 +45,11 @@ def read_case(source: str | Path | Mapping[str, Any] | Case) -> Case:
             return case_from_json(json.loads(path.read_text(encoding="utf-8")), path.name)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path.name}: this is no JSON: {error}") from None
+    if path.suffix == ".xml":
+        raise InputError(
+            f"{path.name}: a SimGrid platform says nothing of flows: name it in a YAML file, "
+            f"`platform: {path.name}` and `flows: [{{from: ..., to: ..., bytes: 10 MB}}]`"
+        )
     from simnet.network.flows.platform import read_platform
 
     return read_platform(path)

@@ -5,26 +5,32 @@ routers: [r]
 links:
   - {between: [a, r], bandwidth: 100 Mbit/s, latency: 5 ms}             both directions
   - {from: r, to: b, bandwidth: 1 Gbit/s, latency: 10 ms, loss: 1 %, queue: 1 MB, fatpipe: true}
+  - {from: b, to: a, trace: lte.up, latency: 30 ms}                     bandwidth that changes; see traces.py
 routes: [{from: a, to: b, via: [a, r, b]}]                              others: least latency, hops, node order
 flows: [{from: a, to: b, bytes: 10 MB, start: 1 s, delay: 0 s, after: [0]}]
+
+In the place of hosts, routers, links and routes, `platform: cluster.xml` names a SimGrid platform.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from simnet import sources
-from simnet.errors import ScenarioError, TopologyError, nearest
+from simnet.errors import DataError, ScenarioError, TopologyError, nearest
 from simnet.explain import explain
-from simnet.fields import Bandwidth, Bytes, Host, Loss, Probability, Seconds, Section, refuse
+from simnet.fields import Bandwidth, Bytes, Host, Loss, PositiveSeconds, Probability, Seconds, Section, refuse
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
+from simnet.network.flows.traces import AtEnd, Trace, read_trace
 from simnet.network.routes import PathTree, neighbours
+
+S = TypeVar("S", bound=Section)
 
 
 class HostPorts(Section):
@@ -42,13 +48,22 @@ class Burst(Section):
     loss: Probability = 1.0
 
 
+class LinkTrace(Section):
+    """A file of bandwidth over time, beside the platform; at its end it begins anew or holds its last rate."""
+
+    file: str
+    at_end: AtEnd = "wrap"
+    bin: PositiveSeconds = 0.1
+
+
 class PlatformLink(Section):
-    """A link: `between: [a, b]` for one in each direction, `from` and `to` for one."""
+    """A link: `between: [a, b]` for one in each direction, `from` and `to` for one; `bandwidth` or `trace`."""
 
     between: tuple[Host, Host] | None = None
     from_: Annotated[Host | None, Field(alias="from")] = None
     to: Host | None = None
-    bandwidth: Bandwidth
+    bandwidth: Bandwidth | None = None
+    trace: Annotated[LinkTrace | None, BeforeValidator(lambda v: {"file": v} if isinstance(v, str) else v)] = None
     latency: Seconds = 0.0
     loss: Loss = 0.0
     burst: Burst | None = None
@@ -60,6 +75,8 @@ class PlatformLink(Section):
         one_way = self.from_ is not None and self.to is not None
         if one_way == (self.between is not None) or (self.from_ is None) != (self.to is None):
             raise refuse("needs either `between: [a, b]` (both directions) or `from: a` with `to: b` (one)")
+        if (self.bandwidth is None) == (self.trace is None):
+            raise refuse("needs either `bandwidth`, such as '100 Mbit/s', or `trace`, the file of one that changes")
         return self
 
     def ends(self) -> list[tuple[str, str]]:
@@ -89,17 +106,28 @@ class PlatformFlow(Section):
     after: list[int] = []
 
 
-class Platform(Section):
-    """A platform file."""
+class Workload(Section):
+    """What is transferred, and how."""
 
     name: str = "platform"
+    flows: list[PlatformFlow]
+    cc: Literal["cubic", "reno", "bbr"] = "cubic"
+    warm: bool = False
+
+
+class Platform(Workload):
+    """A platform file."""
+
     hosts: dict[Host, HostPorts | None]
     routers: list[Host] = []
     links: list[PlatformLink]
     routes: list[PlatformRoute] = []
-    flows: list[PlatformFlow]
-    cc: Literal["cubic", "reno", "bbr"] = "cubic"
-    warm: bool = False
+
+
+class ImportedPlatform(Workload):
+    """A file that names another one's network."""
+
+    platform: str
 
 
 def read_platform(path: Path) -> Case:
@@ -111,11 +139,28 @@ def read_platform(path: Path) -> Case:
 def platform_case(raw: Mapping[str, Any], places: sources.Places | None = None) -> Case:
     """The case of a platform given as a mapping."""
     places = places or sources.Places()
+    if "platform" not in raw:
+        return _Builder(_valid(Platform, raw, places), places).case()
+    from simnet.network.flows.imported import imported_case
+
+    return imported_case(_valid(ImportedPlatform, raw, places), places)
+
+
+def _valid(section: type[S], raw: Mapping[str, Any], places: sources.Places) -> S:
     try:
-        platform = Platform.model_validate(dict(raw))
+        return section.model_validate(dict(raw))
     except ValidationError as error:
-        raise explain(error, Platform, raw, places) from None
-    return _Builder(platform, places).case()
+        raise explain(error, section, raw, places) from None
+
+
+def transfers_of(workload: Workload, source: list[int], target: list[int]) -> Transfers:
+    """The flows of a file, whose hosts have these numbers."""
+    flows = workload.flows
+    return Transfers(
+        np.array(source, np.int64), np.array(target, np.int64), np.array([f.bytes for f in flows], np.float64),
+        np.array([f.start for f in flows], np.float64), np.array([f.delay for f in flows], np.float64),
+        [tuple(f.after) for f in flows],
+    )  # fmt: skip
 
 
 class _Builder:
@@ -131,16 +176,33 @@ class _Builder:
             raise self._error("routers", f"the name {twice!r} stands for two nodes")
         self.rows: list[tuple[float, float, bool, float, tuple[float, float, float], float, str]] = []
         self.ends: list[tuple[int, int]] = []
+        self.traces: dict[int, Trace] = {}
         for i, link in enumerate(platform.links):
+            trace = self._trace(i, link)
+            bandwidth = trace.mean if trace is not None else link.bandwidth
+            assert bandwidth is not None  # the section asks for one or the other
             burst = (link.burst.to_bad, link.burst.to_good, link.burst.loss) if link.burst else (0.0, 0.0, 0.0)
             for a, b in link.ends():
                 self.ends.append((self._node(a, f"links.{i}"), self._node(b, f"links.{i}")))
-                row = (link.bandwidth, link.latency, link.fatpipe, link.loss, burst, link.queue, f"{a}->{b}")
+                row = (bandwidth, link.latency, link.fatpipe, link.loss, burst, link.queue, f"{a}->{b}")
+                if trace is not None:
+                    self.traces[len(self.rows)] = trace
                 self.rows.append(row)
         self.up, self.down = self._ports("up"), self._ports("down")
 
     def _error(self, field: str, message: str) -> ScenarioError:
         return ScenarioError(message, place=self.places.of(field), field=field)
+
+    def _trace(self, i: int, link: PlatformLink) -> Trace | None:
+        """The bandwidth that changes, of link i."""
+        if link.trace is None:
+            return None
+        asked = link.trace
+        folder = self.places.file.parent if self.places.file is not None else Path()
+        try:
+            return read_trace(folder / asked.file, asked.at_end, asked.bin)
+        except DataError as error:
+            raise self._error(f"links.{i}.trace", str(error)) from None
 
     def _node(self, name: str, field: str, among: list[str] | None = None) -> int:
         known = among if among is not None else self.nodes
@@ -168,19 +230,15 @@ class _Builder:
             names=tuple(columns[6]),
         )  # fmt: skip
         flows = self.platform.flows
-        source = np.array(
-            [self._node(str(f.from_), f"flows.{i}.from", self.hosts) for i, f in enumerate(flows)], np.int64
-        )
-        target = np.array([self._node(str(f.to), f"flows.{i}.to", self.hosts) for i, f in enumerate(flows)], np.int64)
-        transfers = Transfers(
-            source, target, np.array([f.bytes for f in flows]), np.array([f.start for f in flows]),
-            np.array([f.delay for f in flows]), [tuple(f.after) for f in flows],
-        )  # fmt: skip
-        pairs = dict.fromkeys(zip(source.tolist(), target.tolist(), strict=True))
+        source = [self._node(str(f.from_), f"flows.{i}.from", self.hosts) for i, f in enumerate(flows)]
+        target = [self._node(str(f.to), f"flows.{i}.to", self.hosts) for i, f in enumerate(flows)]
+        transfers = transfers_of(self.platform, source, target)
+        pairs = dict.fromkeys(zip(source, target, strict=True))
         routes = self._routes(links, dict.fromkeys([*pairs, *((b, a) for a, b in pairs)]))
         return Case(
-            self.platform.name, tuple(self.hosts), links, routes, transfers, self.platform.cc, self.platform.warm
-        )
+            self.platform.name, tuple(self.hosts), links, routes, transfers, self.platform.cc, self.platform.warm,
+            traces=self.traces,
+        )  # fmt: skip
 
     def _routes(self, links: Links, pairs: Mapping[tuple[int, int], None]) -> dict[tuple[int, int], tuple[int, ...]]:
         """Given routes, else the shortest; with the ports at both ends."""

@@ -27,6 +27,7 @@ def text(times: TransferTimes) -> str:
     lost = times.lost_packets.sum()
     if lost:
         head += f", {lost:.0f} packets lost and sent again"
+    head = "\n".join([head, *(f"note: {note}" for note in case.notes)])
     return "\n\n".join([head, _table(rows), _table(used)])
 
 

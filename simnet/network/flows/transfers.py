@@ -5,6 +5,7 @@ Legend: F transfers, L links.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ import numpy as np
 
 from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.case import CONGESTION_CONTROLS, Case, Transfers
-from simnet.network.flows.drive import NEEDS_ROOM, drive
+from simnet.network.flows.drive import ENDED, NEEDS_ROOM, drive
 from simnet.network.flows.files import read_case
 from simnet.network.flows.models import MODELS, RouteTable, route_table
-from simnet.network.flows.state import CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
+from simnet.network.flows.moves import set_capacity
+from simnet.network.flows.state import BOUND, CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
 from simnet.network.flows.tcp import MSS
+from simnet.network.flows.traces import Trace
 from simnet.streams import key
 
 FIRST_ROOM = 1024  # flows at a time that an engine has room for before it grows
@@ -57,11 +60,12 @@ class TransferTimes:
     def utilisation(self) -> np.ndarray:
         """The share of each link's bandwidth that was used until the last transfer ended, float64 (L,)."""
         makespan = float(self.finish_s.max(initial=0.0))
-        return (
-            self.carried_bytes / (self.case.links.bandwidth * makespan)
-            if makespan
-            else np.zeros_like(self.carried_bytes)
-        )
+        if not makespan:
+            return np.zeros_like(self.carried_bytes)
+        can = self.case.links.bandwidth * makespan
+        for k, trace in self.case.traces.items():
+            can[k] = trace.bytes_until(makespan)
+        return np.divide(self.carried_bytes, can, out=np.zeros_like(can), where=can > 0)
 
     def bottleneck(self, i: int) -> str:
         """The name of the link that limited transfer i in the end."""
@@ -95,20 +99,33 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
             )
     backward = [case.routes.get((b, a), ()) for a, b in pairs]
     table = route_table(case.links, forward, backward, MODELS[model], case.warm)
+    unlimited = np.isinf(table.route[:, BOUND]) & (np.diff(table.route_start) == 0)
+    if unlimited.any():
+        a, b = list(pairs)[int(np.nonzero(unlimited)[0][0])]
+        raise TopologyError(
+            f"{case.name}: nothing limits the rate from host {case.hosts[a]} to host {case.hosts[b]} under {model}: "
+            f"their route has no link with a bandwidth; give it one, or take lv08, whose window does"
+        )
     t = case.transfers
     control = 1 + CONGESTION_CONTROLS.index(case.congestion_control) if MODELS[model].tcp else 0
     route = np.array([number[pair] for pair in zip(t.source.tolist(), t.target.tolist(), strict=True)], np.int64)
-    made = run_transfers(table, route, t, control, key(seed, "tcp"))
+    made = run_transfers(table, route, t, control, key(seed, "tcp"), case.traces)
     carried = _carried(table, route, t.bytes + made.lost_packets * MSS)
     return TransferTimes(case, model, made.start_s, made.finish_s, made.limit, made.lost_packets, carried, made.engine)
 
 
 def run_transfers(
-    table: RouteTable, route: np.ndarray, transfers: Transfers, control: int = 0, draws: int = 0
+    table: RouteTable,
+    route: np.ndarray,
+    transfers: Transfers,
+    control: int = 0,
+    draws: int = 0,
+    traces: Mapping[int, Trace] | None = None,
 ) -> Driven:
     """Drive transfers over `route` (F,), numbers of routes of a table, to their end.
 
-    `control` numbers TCP's congestion control (0: no TCP); its numbers are drawn under the key `draws`.
+    `control` numbers TCP's congestion control (0: no TCP); its numbers are drawn under the key `draws`. `traces` are
+    the bandwidths that change, by link.
     """
     n = len(transfers)
     engine = make_engine(*table, min(max(n, 1), FIRST_ROOM))
@@ -118,15 +135,48 @@ def run_transfers(
     free = np.nonzero(waits == 0)[0]
     first = free[np.lexsort((free, (made.start_s + transfers.delay_s)[free]))]
     progress, when, who = np.zeros(2, np.int64), np.zeros(n), np.zeros(n, np.int64)
-    while (
-        drive(
+    changes = _Changes(traces or {}, engine)
+    while True:
+        said = drive(
             engine, progress, first, when, who, route, transfers.bytes, transfers.delay_s, waits, next_start, next_who,
-            *made[:4],
-        )
-        == NEEDS_ROOM
-    ):  # fmt: skip
-        engine = with_room(engine, 2 * len(engine.flow))
+            *made[:4], changes.next_s,
+        )  # fmt: skip
+        if said == ENDED:
+            break
+        if said == NEEDS_ROOM:
+            engine = with_room(engine, 2 * len(engine.flow))
+        else:
+            changes.make(engine)
     return made._replace(engine=engine)
+
+
+class _Changes:
+    """The changes of bandwidth that traces bring, in the order of time, then of links."""
+
+    def __init__(self, traces: Mapping[int, Trace], engine: Engine) -> None:
+        self._coming: list[tuple[float, int, float]] = []
+        self._rest = {}
+        for k, trace in sorted(traces.items()):
+            set_capacity(engine, 0.0, k, trace.at(0.0))
+            self._rest[k] = trace.changes()
+            self._next(k)
+
+    @property
+    def next_s(self) -> float:
+        return self._coming[0][0] if self._coming else np.inf
+
+    def make(self, engine: Engine) -> None:
+        """Those of the next instant."""
+        now = self.next_s
+        while self.next_s == now:
+            _, k, rate = heapq.heappop(self._coming)
+            set_capacity(engine, now, k, rate)
+            self._next(k)
+
+    def _next(self, k: int) -> None:
+        for t, rate in self._rest[k]:
+            heapq.heappush(self._coming, (t, k, rate))
+            return
 
 
 def _followers(transfers: Transfers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
