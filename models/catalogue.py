@@ -20,6 +20,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "EXTRA": "simnet.models.algorithms.extra:EXTRA",
         "ADPSGD": "simnet.models.algorithms.ad_psgd:ADPSGD",
         "SwarmSGD": "simnet.models.algorithms.swarm_sgd:SwarmSGD",
+        "SwarmSGDInTurn": "simnet.models.algorithms.swarm_sgd_in_turn:SwarmSGDInTurn",
         "GossipLearning": "simnet.models.algorithms.gossip_learning:GossipLearning",
         "DSGDm": "simnet.models.algorithms.dsgdm:DSGDm",
         "QGDSGDm": "simnet.models.algorithms.qg_dsgdm:QGDSGDm",

@@ -26,7 +26,7 @@ from simnet.partners import Partners
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
-from simnet.topology import Topology
+from simnet.topology import Among, Topology
 
 Facts = tuple[int, tuple[str, int], str, np.ndarray, np.ndarray, int]  # the first fields of an Average
 MakeMixing = Callable[[np.ndarray, np.ndarray, int], Mixing]
@@ -77,6 +77,7 @@ class Book:
         self._topologies: dict[Any, Topology] = {}
         self._over: dict[int, Any] = {}
         self._partners: dict[str, Partners] = {}
+        self._samples: dict[bytes, Topology] = {}
         self._numbers = dict.fromkeys(self.members, 0)
 
     @property
@@ -161,9 +162,16 @@ class Book:
     # ---- topologies ------------------------------------------------------------------------------------------------
 
     def topology_of(self, over: Any) -> Topology:
-        """The topology that `over` names: None for the scenario's, a Topology, or what `find_topology` resolves."""
+        """The topology that `over` names: None for the scenario's, a sample (all its nodes among each other), a
+        Topology, or what `find_topology` resolves.
+        """
         if over is None:
             return self.topology
+        if isinstance(over, Sample):
+            key = over.hosts.tobytes()
+            if key not in self._samples:
+                self._samples[key] = Among(over.hosts, self.n)  # kept: edges are found again by its id
+            return self._samples[key]
         if isinstance(over, Topology):
             self._over[id(over)] = over  # kept alive: edges are found again by its id
             return over

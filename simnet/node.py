@@ -147,6 +147,10 @@ class Node:
         """Mixing weights of the `in` or `out` neighbours in node order, padded with 0: shape (largest degree,)."""
         return self._r.neighbour_weights(side)
 
+    def pair(self) -> Sample:
+        """Two nodes joined by an edge of the topology, drawn from all its edges; one draw common to all nodes."""
+        return self._r.pair()
+
     def publish(self, v: Value) -> None:
         """Put v where a partner may read and replace it while this node computes."""
         self._r.publish(v)

@@ -247,6 +247,18 @@ class Recording:
             raise ProgramError("node.published is read before anything was published: call node.publish(x) first")
         return self.graph.add("published", payload=(self.new(Op.TAKE), 0), shape=self.shown)
 
+    def pair(self) -> Sample:
+        edges = self.book.partners(self.role).edges
+        ends = np.flatnonzero(edges.source < edges.target)
+        hosts = self.book.members[self.role][:1]
+        if len(ends):
+            u = streams.uniform1(streams.key(self.book.seed, "pair", self.role, self.count("pair")), 1)[0]
+            e = ends[min(int(u * len(ends)), len(ends) - 1)]
+            hosts = np.array([edges.source[e], edges.target[e]])
+        mask = np.zeros(self.book.n, bool)
+        mask[hosts] = True
+        return Sample(hosts, mask, self)
+
     def peer(self) -> Peers:
         partners = self.book.partners(self.role)
         occurrence = self.count("peer")

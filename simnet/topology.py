@@ -77,6 +77,25 @@ class StaticTopology(Topology):
         return self._edges
 
 
+class Among(Topology):
+    """Everyone of a few nodes to everyone else of them, with equal weights; the others are on their own."""
+
+    static = True
+    connected = False
+
+    def __init__(self, hosts: np.ndarray, n: int) -> None:
+        self.n, self.hosts = n, hosts
+        source, target = (grid.ravel() for grid in np.meshgrid(hosts, hosts))
+        apart = source != target
+        self._edges = sorted_edges(source[apart], target[apart], n)
+
+    def edges(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._edges
+
+    def weights(self, k: int) -> np.ndarray:
+        return np.full(len(self._edges[0]), 1.0 / max(len(self.hosts), 1))
+
+
 def sorted_edges(src: np.ndarray, dst: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Edges sorted by (target, source), each once, as read-only int64 arrays."""
     codes = np.unique(np.asarray(dst, np.int64) * n + np.asarray(src, np.int64))

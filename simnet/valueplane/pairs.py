@@ -183,7 +183,8 @@ class Pairs:
         keys_O = table[instance_O]
         fits = np.array([work.program is not None for work in self._by_number] + [COMPILED and self._one_kind()])
         wave_O = level_O >> 32
-        order = np.argsort(wave_O, kind="stable")
+        small = wave_O.astype(np.uint16) if wave_O.max(initial=0) < 1 << 16 else wave_O
+        order = np.argsort(small, kind="stable")  # 16 bits are sorted by counting
         for wave in np.split(order, np.flatnonzero(np.diff(wave_O[order])) + 1):
             heavy = level_O[wave] == wave_O[wave] << 32
             self._by_levels(wave[heavy], number_O, host_O, other_O, level_O, keys_O)
