@@ -134,11 +134,13 @@ def validate(
         check_names(chosen)
         from simnet.prepare import prepare
 
-        prepare(chosen)
+        plan = prepare(chosen)
         if resolved:
             typer.echo(chosen.dump(), nl=False)
         else:
             typer.echo(f"{chosen.source.name if chosen.source else chosen.name}: good")
+            for note in plan.network.notes:
+                typer.echo(f"note: {note}")
 
 
 @app.command("list", epilog="Example: simnet list algorithms")

@@ -101,6 +101,8 @@ class Plan:
         sizes = self.problem.samples_N
         if sizes.any():
             facts["rows_per_node"] = sizes.tolist() if len(sizes) <= 64 else [int(sizes.min()), int(sizes.max())]
+        if self.network.notes:
+            facts["notes"] = list(self.network.notes)
         return facts
 
 

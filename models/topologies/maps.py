@@ -3,7 +3,9 @@
 What every reader does: nodes become 0 .. n-1 in the file's order (their own name is kept as `id`), loops are
 dropped, of parallel edges the first counts, and of a graph in several components the largest is taken (of equals
 the one with the first node; of a directed graph the strong ones). Attributes stay; of edges, `bandwidth` (bytes/s),
-`latency` (s) and `loss` are what a network reads, so a map that has others needs them under these names.
+`latency` (s) and `loss` are what a network reads. Maps in GML and GraphML are filled up, unless `fill: false` says to
+leave them: speeds, places and latencies by the rules in geography.py. What was left out or filled up stands in the
+graph's `read_notes`, which a run prints.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import networkx as nx
 from simnet.dataset import find_file
 from simnet.errors import DataError, TopologyError
 
+from . import geography
 
-def gml(n: int | None = None, *, path: str, base_dir: Path | None = None) -> nx.Graph:
+
+def gml(n: int | None = None, *, path: str, fill: bool = True, base_dir: Path | None = None) -> nx.Graph:
     """A map in GML, such as those of the Internet Topology Zoo: the largest component on nodes 0 .. n-1.
 
     Nodes are told apart by their `id`, since labels repeat in many maps; parallel edges are allowed whether or not
@@ -27,6 +31,7 @@ def gml(n: int | None = None, *, path: str, base_dir: Path | None = None) -> nx.
     Args:
         n: nodes; leave it out, or the map must have as many.
         path: the file, absolute or relative to the scenario.
+        fill: whether missing speeds, places and latencies are filled up (see the head of maps.py).
         base_dir: folder that the path counts from.
     """
     file = find_file(path, base_dir)
@@ -37,17 +42,17 @@ def gml(n: int | None = None, *, path: str, base_dir: Path | None = None) -> nx.
         graph = nx.parse_gml(text.splitlines(), label="id")
     except (nx.NetworkXError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{file}: no sound GML: {error}") from error
-    return _whole(graph, n, file)
+    return _map(graph, n, file, fill)
 
 
-def graphml(n: int | None = None, *, path: str, base_dir: Path | None = None) -> nx.Graph:
+def graphml(n: int | None = None, *, path: str, fill: bool = True, base_dir: Path | None = None) -> nx.Graph:
     """A map in GraphML: the largest component on nodes 0 .. n-1; arguments as in `gml`."""
     file = find_file(path, base_dir)
     try:
         graph = nx.read_graphml(file)
     except (nx.NetworkXError, ParseError, ValueError, KeyError) as error:
         raise DataError(f"{file}: no sound GraphML: {error}") from error
-    return _whole(graph, n, file)
+    return _map(graph, n, file, fill)
 
 
 def edge_list(n: int | None = None, *, path: str, directed: bool = False, base_dir: Path | None = None) -> nx.Graph:
@@ -109,6 +114,13 @@ def _text(file: Path) -> str:
         raise DataError(f"{file}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
+def _map(graph: nx.Graph, n: int | None, file: Path, fill: bool) -> nx.Graph:
+    made = _whole(graph, n, file)
+    if fill:
+        made.graph["read_notes"] += tuple(f"{file.name}: {note}" for note in geography.fill(made, file.name))
+    return made
+
+
 def _whole(graph: nx.Graph, n: int | None, file: Path) -> nx.Graph:
     """The rules of this file's head."""
     if len(graph) == 0:
@@ -118,6 +130,9 @@ def _whole(graph: nx.Graph, n: int | None, file: Path) -> nx.Graph:
     largest = max(components(graph), key=lambda part: (len(part), -min(order[node] for node in part)))
     kept = {node: number for number, node in enumerate(node for node in graph if node in largest)}
     simple = nx.DiGraph() if graph.is_directed() else nx.Graph()
+    lost = len(graph) - len(kept)
+    said = f"{file.name}: {lost} of {len(graph)} nodes are not joined to the largest component, and are left out"
+    simple.graph["read_notes"] = (said,) if lost else ()
     for node, number in kept.items():
         simple.add_node(number, **{**graph.nodes[node], "id": node})
     for u, v, data in graph.edges(data=True):

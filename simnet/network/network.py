@@ -159,6 +159,7 @@ class Network:
     model: str = "independent"  # how messages share links
     tcp_control: str = "cubic"
     tcp_warm: bool = True  # connections stay open from message to message
+    notes: tuple[str, ...] = ()  # what reading the graph left out or filled up
     _trees: dict[int, PathTree] = field(default_factory=dict, repr=False)
     _neighbours: Neighbours = field(default_factory=list, repr=False)
 
@@ -211,7 +212,8 @@ class Network:
                                 "below 1, or policy drop", field="network.link.loss", value=1.0)  # fmt: skip
         return cls(
             hosts, names, table[:, 0].astype(np.int64), table[:, 1].astype(np.int64),
-            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), **options,
+            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), notes=tuple(graph.graph.get("read_notes", ())),
+            **options,
         )  # fmt: skip
 
     def link_between(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
