@@ -83,6 +83,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "equi_static": "simnet.models.topologies.equitopo:EquiStatic",
         "gml": "simnet.models.topologies.maps:gml",
         "graphml": "simnet.models.topologies.maps:graphml",
+        "simgrid": "simnet.models.topologies.simgrid:simgrid",
         "rtt_matrix": "simnet.models.topologies.rtt:rtt_matrix",
         "edge_list": "simnet.models.topologies.maps:edge_list",
         "one_peer_exponential": "simnet.models.topologies.varying:OnePeerExponential",

@@ -5,7 +5,7 @@ Legend: n hosts, L directed links of the underlay, E edges of one set (source ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,8 +159,11 @@ class Network:
     model: str = "independent"  # how messages share links
     tcp_control: str = "cubic"
     tcp_warm: bool = True  # connections stay open from message to message
+    fatpipe: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # links that cap but are not shared
+    way: Callable[[Any, Any], list[tuple[Any, Any]]] | None = None  # the links from host to host, where they are given
     notes: tuple[str, ...] = ()  # what reading the graph left out or filled up
     _trees: dict[int, PathTree] = field(default_factory=dict, repr=False)
+    _link_of: dict[tuple[Any, Any], int] = field(default_factory=dict, repr=False)
     _neighbours: Neighbours = field(default_factory=list, repr=False)
 
     @property
@@ -182,7 +185,8 @@ class Network:
     ) -> Network:
         """The network over `graph`: an undirected edge is two links; edge attributes `bandwidth`, `latency`, `loss`
         (bytes/s, s, probability) override `link`, and `overrides` override both. A node with a true attribute
-        `router` forwards only.
+        `router` forwards only; an edge with a true `fatpipe` caps each message, but they do not share it. Where the
+        graph has an attribute `way`, it gives the edges from one host to another, in the place of shortest paths.
         """
         link = link or LinkSpec()
         hosts = [v for v, data in graph.nodes(data=True) if not data.get("router")]
@@ -198,12 +202,12 @@ class Network:
             for s, t in ((a, b),) if graph.is_directed() else ((a, b), (b, a)):
                 given = {**{k: data[k] for k in _ATTRIBUTES if k in data}, **overrides.get((s, t), {})}
                 spec = [float(given.get(k, getattr(link, long))) for k, long in _ATTRIBUTES.items()]
-                rows.append((number[s], number[t], *spec))
+                rows.append((number[s], number[t], *spec, float(bool(data.get("fatpipe")))))
         for s, t in overrides:
             if not graph.has_edge(s, t):
                 raise ScenarioError(f"there is no link {s} -> {t} in the network's graph", field="network.links")
         rows.sort()
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), 6)
         if (table[:, 2] <= 0).any():
             raise ScenarioError("every link needs a bandwidth above 0", field="network.link.bandwidth")
         policy = options.get("policy", "retry")
@@ -212,7 +216,8 @@ class Network:
                                 "below 1, or policy drop", field="network.link.loss", value=1.0)  # fmt: skip
         return cls(
             hosts, names, table[:, 0].astype(np.int64), table[:, 1].astype(np.int64),
-            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), notes=tuple(graph.graph.get("read_notes", ())),
+            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), fatpipe=table[:, 5] > 0,
+            way=graph.graph.get("way"), notes=tuple(graph.graph.get("read_notes", ())),
             **options,
         )  # fmt: skip
 
@@ -227,7 +232,12 @@ class Network:
         return np.where(codes[at] == wanted, at, -1)
 
     def route(self, source: int, target: int) -> list[int]:
-        """The links of the shortest path (latency, then hops, then node order) between two hosts."""
+        """The given links, else those of the shortest path (latency, then hops, then node order) between two hosts."""
+        if self.way is not None:
+            if not self._link_of:
+                ends = zip(self.link_source.tolist(), self.link_target.tolist(), strict=True)
+                self._link_of.update({(self.node_names[s], self.node_names[t]): k for k, (s, t) in enumerate(ends)})
+            return [self._link_of[edge] for edge in self.way(self.hosts[source], self.hosts[target])]
         if not self._neighbours:
             self._neighbours.extend(
                 neighbours(self.link_source, self.link_target, self.latency_s, len(self.node_names))

@@ -15,9 +15,10 @@ import numpy as np
 
 from simnet import streams
 from simnet.book import Book
+from simnet.errors import TopologyError
 from simnet.network.flows.case import CONGESTION_CONTROLS
 from simnet.network.flows.links import Links
-from simnet.network.flows.models import MODELS, route_table
+from simnet.network.flows.models import MODELS, route_table, unlimited
 from simnet.network.flows.moves import add, advance, next_time, taken
 from simnet.network.flows.state import (
     CONTROL,
@@ -88,6 +89,13 @@ class Flows:
         network = self.book.network
         forward, backward = ([way for way in ways for _ in range(2)] for ways in (self._forward, self._backward))
         table = route_table(self.links, forward, backward, self.model)
+        if unlimited(table).any():
+            way = self._forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
+            hosts = [network.hosts[int(network.link_source[way[0]])], network.hosts[int(network.link_target[way[-1]])]]
+            raise TopologyError(
+                f"nothing limits the rate from host {hosts[0]} to host {hosts[1]} under model {network.model}: no link "
+                f"between them has a bandwidth; give one, or take lv08, whose window does"
+            )
         if self.model.tcp:
             table.route[1::2] = route_table(self.links, forward, backward, self.model, warm=True).route[1::2]
         if self._engine is None:
@@ -180,6 +188,7 @@ def links_of(book: Book) -> Links:
     size = network.links
     ends = zip(network.link_source, network.link_target, strict=True)
     return Links(
-        network.bandwidth_bytes_per_s, network.latency_s, np.zeros(size, bool), network.loss, np.zeros((size, 3)),
+        network.bandwidth_bytes_per_s, network.latency_s,
+        network.fatpipe if len(network.fatpipe) else np.zeros(size, bool), network.loss, np.zeros((size, 3)),
         np.full(size, np.inf), tuple(f"{s}->{t}" for s, t in ends),
     )  # fmt: skip

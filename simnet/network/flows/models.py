@@ -96,12 +96,19 @@ def route_table(
     )
 
 
+def unlimited(table: RouteTable) -> np.ndarray:
+    """Routes on which nothing limits the rate: no shared link, no bound; bool (R,)."""
+    none: np.ndarray = np.isinf(table.route[:, BOUND]) & (np.diff(table.route_start) == 0)
+    return none
+
+
 def _tcp_route(links: Links, there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray) -> None:
     """What TCP knows of a route: a packet is sent on by a link when it has come whole."""
     bandwidth, latency = links.bandwidth, links.latency_s
     one_way = sum(latency[k] + PACKET / bandwidth[k] for k in there)
     rtt = one_way + sum(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
-    first_byte = one_way - (PACKET / bandwidth[there[-1]] if there else 0.0)
+    last = next((k for k in reversed(there) if bandwidth[k] < np.inf), None)
+    first_byte = one_way - (PACKET / bandwidth[last] if last is not None else 0.0)
     slowest = min(there, key=bandwidth.__getitem__, default=None)
     row[WAIT_S] = first_byte if warm else rtt + first_byte
     row[RTT] = rtt

@@ -17,9 +17,9 @@ from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.case import CONGESTION_CONTROLS, Case, Transfers
 from simnet.network.flows.drive import ENDED, NEEDS_ROOM, drive
 from simnet.network.flows.files import read_case
-from simnet.network.flows.models import MODELS, RouteTable, route_table
+from simnet.network.flows.models import MODELS, RouteTable, route_table, unlimited
 from simnet.network.flows.moves import set_capacity
-from simnet.network.flows.state import BOUND, CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
+from simnet.network.flows.state import CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
 from simnet.network.flows.tcp import MSS
 from simnet.network.flows.traces import Trace
 from simnet.streams import key
@@ -99,9 +99,9 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
             )
     backward = [case.routes.get((b, a), ()) for a, b in pairs]
     table = route_table(case.links, forward, backward, MODELS[model], case.warm)
-    unlimited = np.isinf(table.route[:, BOUND]) & (np.diff(table.route_start) == 0)
-    if unlimited.any():
-        a, b = list(pairs)[int(np.nonzero(unlimited)[0][0])]
+    free = unlimited(table)
+    if free.any():
+        a, b = list(pairs)[int(np.nonzero(free)[0][0])]
         raise TopologyError(
             f"{case.name}: nothing limits the rate from host {case.hosts[a]} to host {case.hosts[b]} under {model}: "
             f"their route has no link with a bandwidth; give it one, or take lv08, whose window does"

@@ -253,6 +253,7 @@ class Distances:
 
     make: Callable[[str, float], int]
     made: dict[tuple[Point, Point], int] = field(default_factory=dict)
+    used: bool = False  # whether any zone has them
 
 
 class Vivaldi(Star):
@@ -261,6 +262,7 @@ class Vivaldi(Star):
     def __init__(self, name: str, parent: Zone | None, distances: Distances) -> None:
         super().__init__(name, parent)
         self.distances = distances
+        distances.used = True
 
     def gateway(self, point: Point) -> Point:
         """The point itself, or the router named `router_` after a zone."""
