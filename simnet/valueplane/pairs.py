@@ -30,6 +30,7 @@ from simnet.valueplane.ranges import Boards, Range, Rows, Slots, keys_of, signat
 
 MOST_PER_HOST = 128  # records kept before they are run anyway
 FEWEST = 16_384  # however few the hosts
+PIECES = 4  # of what fits a cache is for one operand: gathered rows and their minibatches come from all over memory
 
 
 class Pairs:
@@ -211,7 +212,7 @@ class Pairs:
                 self._mean(hosts, other_O[rows_O])
                 continue
             work, keys = self._by_number[number], keys_O[rows_O]
-            size = self.chunk_rows or max(FEWEST_ROWS, chunk_bytes(self.device) // (4 * work.widest))
+            size = self.chunk_rows or max(FEWEST_ROWS, chunk_bytes(self.device) // (PIECES * 4 * work.widest))
             for a in range(0, len(hosts), size):
                 part = hosts[a : a + size]
                 work.run(Rows(part, on(self.device, part), keys[a : a + size]))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Slots:
                     free.append(len(self.banks))
                     self.banks.append(-1)
                     self._kinds.append(kind)
-                self.of[task.id] = free.pop()
+                self.of[task.id] = heappop(free)  # the lowest: so the turns of a loop come to the same slots
                 self._held[task.id] = None
                 if task.id not in graph.live:
                     ends.setdefault(self._last[task.id], []).append(task.id)
@@ -87,7 +88,7 @@ class Slots:
     def _give_back(self, q: int) -> None:
         del self._held[q]
         slot = self.of[q]
-        self._free[self._kinds[slot]].append(slot)
+        heappush(self._free[self._kinds[slot]], slot)
 
     def forget(self, low: int, graph: Graph) -> None:
         """Every host has run the tasks below `low`."""
