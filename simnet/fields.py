@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from simnet.errors import UnitError
+from simnet.errors import UnitError, nearest
 from simnet.units import Dimension, quantity
 
 
@@ -141,7 +141,9 @@ class Part:
             params = {str(key): item for key, item in value.items()}
             name = params.pop("name", None)
             if not isinstance(name, str) or not name:
-                raise refuse("needs a `name`, as in {name: erdos_renyi, p: 0.3}")
+                close = next((key for key in params if nearest(key, ["name"])), None)
+                cure = f"; did you mean 'name' by {close!r}?" if close else ", as in {name: erdos_renyi, p: 0.3}"
+                raise refuse(f"needs a `name`{cure}")
             return cls(name, params)
         if value is None or isinstance(value, bool | int | float | list | tuple):
             raise refuse("must be a name, or {name: ..., parameter: value}")

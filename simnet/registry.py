@@ -27,6 +27,8 @@ from simnet.units import Dimension, quantity
 
 Place = Callable[[str], str]  # dotted field -> "scenario.yaml:14:11", or ""
 
+# Keys that stand beside the parameters of a part, besides its `name`, by the part's field.
+BESIDE: dict[str, frozenset[str]] = {"problem": frozenset({"data", "split", "copies", "batch", "replace"})}
 # What the kernel gives to each kind of part, and a scenario therefore need not.
 INJECTED: dict[str, frozenset[str]] = {
     "algorithms": frozenset(),
@@ -237,9 +239,10 @@ def bind(
             arguments[name] = value
         else:
             own = [known for known in wanted if known not in injected]
+            keys = [*own, "name", *sorted(BESIDE.get(where, ()))] if where else own
             takes = f"it takes {', '.join(own)}" if own else "it takes none"
             raise UnknownName(
-                f"{title} has no parameter {name!r}{_stop(nearest(name, own) or '; ' + takes)}", **spot(name)
+                f"{title} has no parameter {name!r}{_stop(nearest(name, keys) or '; ' + takes)}", **spot(name)
             )
     for name, parameter in wanted.items():
         if name not in arguments and parameter.default is parameter.empty:

@@ -24,6 +24,7 @@ from simnet.fields import (
     Whole,
     refuse,
 )
+from simnet.registry import BESIDE
 
 Oracle = Literal["fo", "zo"]
 
@@ -253,7 +254,7 @@ class Problem(Section):
         if isinstance(value, Problem):
             return value
         part = Part.of(value)
-        own = {"data", "split", "copies", "batch", "replace"}
+        own = BESIDE["problem"]
         kernel = {key: item for key, item in part.params.items() if key in own}
         rest = {key: item for key, item in part.params.items() if key not in own}
         return {"name": part.name, "object": part.object, "params": rest, **kernel}

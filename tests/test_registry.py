@@ -134,6 +134,7 @@ def test_a_networkx_generator_gets_node_count_and_seed() -> None:
             "algorithm.stepz: Method has no parameter 'stepz'; did you mean 'steps'?",
         ),
         ({"eta": 0.1, "q": 3}, UnknownName, "it takes eta, steps, law, deadline_s."),
+        ({"eta": 0.1, "nam": "X"}, UnknownName, "Method has no parameter 'nam'; did you mean 'name'?"),
         ({"eta": "big"}, ScenarioError, "algorithm.eta = 'big': must be a number"),
         ({"eta": True}, ScenarioError, "algorithm.eta = True: must be a number"),
         ({"eta": 0.1, "steps": 1.5}, ScenarioError, "algorithm.steps = 1.5: must be a whole number"),

@@ -121,6 +121,17 @@ def test_one_exchange_takes_what_transfer_times_says(graph: nx.Graph, model: str
     assert np.allclose(sent["arrived_s"], finish, rtol=1e-12)
 
 
+def test_a_loss_that_is_due_at_the_instant_of_another_does_not_stop_the_clock() -> None:
+    """Windows of many packets: several stops of one flow fall on one instant."""
+    network = {"nodes": 8, "graph": "ring", "model": "tcp", "tcp": {"control": "reno"}}
+    network["link"] = {"bandwidth": "100 Mbit/s", "latency": "20 ms", "loss": 0.01}
+    problem = {"name": "Quadratic", "dim": 20_000}
+    sections = base(DPSGD(), network=network, problem=problem, topology="ring", rounds=60, seed=0)
+    kinds = simnet.estimate(sections, full=True).summary["bytes_by_kind"]
+    assert kinds["payload"] == 60 * 16 * 80_000
+    assert kinds["retransmitted"] == pytest.approx(0.01 * kinds["payload"], rel=0.3)
+
+
 # ---- every way of running agrees -----------------------------------------------------------------------------------
 
 

@@ -178,6 +178,20 @@ def test_the_table_names_the_bottleneck(tmp_path: Path) -> None:
     assert "98.8 %" in said
 
 
+@pytest.mark.parametrize("key, value", (("loss", 0.02), ("ge", [0.005, 0.25, 0.5])))
+def test_a_loss_that_the_model_leaves_out_is_told(tmp_path: Path, key: str, value: Any) -> None:
+    """Only of links that a transfer crosses: here link 0 of two, both of which lose packets."""
+    lossy = path_case(1e6) | {key: [value, value]}
+    (tmp_path / "case.json").write_text(json.dumps(lossy))
+    note = "note: lv08 draws no losses; the loss of 0 is left out (--model tcp has it)"
+    for model, links in (("lv08", ["0"]), ("tcp", [])):
+        said = invoke(str(tmp_path / "case.json"), "--model", model).output
+        assert (note in said) == bool(links), said
+        assert json.loads(invoke(str(tmp_path / "case.json"), "-m", model, "--json").output)["ignored_loss"] == links
+    (tmp_path / "case.json").write_text(json.dumps(path_case(1e6)))
+    assert "note" not in invoke(str(tmp_path / "case.json"), "--model", "lv08").output
+
+
 def test_bad_input_is_one_message(tmp_path: Path) -> None:
     said = invoke(str(tmp_path / "none.json"))
     assert said.exit_code == 2

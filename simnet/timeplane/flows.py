@@ -154,13 +154,13 @@ class Flows:
 
     def _next(self, event: Light) -> None:
         if event.a == self._due:
-            self._go_to(self.walker.env._now)
+            self._go_to(self.walker.env._now, again=True)
             self._settle_later(self.walker.env._now)
 
-    def _go_to(self, now: float) -> None:
-        """Let the engine go on to the present, and tell what has arrived."""
+    def _go_to(self, now: float, again: bool = False) -> None:
+        """Let the engine go on to the present, and tell what has arrived; `again`: more of this instant is due."""
         engine = self._engine
-        if engine.clock[0] >= now:
+        if engine.clock[0] >= now and not again:
             return
         count = advance(engine, now)
         if not count:

@@ -27,7 +27,11 @@ def text(times: TransferTimes) -> str:
     lost = times.lost_packets.sum()
     if lost:
         head += f", {lost:.0f} packets lost and sent again"
-    head = "\n".join([head, *(f"note: {note}" for note in case.notes)])
+    notes = list(case.notes)
+    if ignored := times.ignored_loss:
+        some = ", ".join(ignored[:4]) + (f" and {len(ignored) - 4} more" if len(ignored) > 4 else "")
+        notes.append(f"{times.model} draws no losses; the loss of {some} is left out (--model tcp has it)")
+    head = "\n".join([head, *(f"note: {note}" for note in notes)])
     return "\n\n".join([head, _table(rows), _table(used)])
 
 
@@ -44,6 +48,7 @@ def as_json(times: TransferTimes) -> str:
             "mean_rate": times.mean_rate.tolist(),
             "bottleneck": [times.bottleneck(i) for i in range(n)],
             "lost_packets": [int(lost) for lost in times.lost_packets.tolist()],
+            "ignored_loss": times.ignored_loss,
             "links": list(times.case.links.names),
             "carried_bytes": times.carried_bytes.tolist(),
             "utilisation": times.utilisation.tolist(),

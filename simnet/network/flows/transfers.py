@@ -67,6 +67,16 @@ class TransferTimes:
             can[k] = trace.bytes_until(makespan)
         return np.divide(self.carried_bytes, can, out=np.zeros_like(can), where=can > 0)
 
+    @property
+    def ignored_loss(self) -> list[str]:
+        """The names of the links on some transfer's way whose loss the model leaves out: all but tcp leave it out."""
+        if MODELS[self.model].tcp:
+            return []
+        links, t = self.case.links, self.case.transfers
+        lossy = (links.loss > 0) | ((links.burst[:, 0] > 0) & (links.burst[:, 2] > 0))
+        ways = {tuple(self.case.routes[way]) for way in zip(t.source.tolist(), t.target.tolist(), strict=True)}
+        return [links.names[k] for k in sorted({k for way in ways for k in way}) if lossy[k]]
+
     def bottleneck(self, i: int) -> str:
         """The name of the link that limited transfer i in the end."""
         if self.limit[i] >= 0:
