@@ -230,3 +230,33 @@ def test_zo_nodes_take_part_and_make_everybody_wait() -> None:
     is_zo = hybrid.nodes["oracle"] == "zo"
     assert compute[is_zo].min() > 5 * compute[~is_zo].max()
     assert hybrid.summary["sim_time_s"] > 1.5 * gradients.summary["sim_time_s"]
+
+
+def test_networks_change_the_time_of_one_training_and_not_its_rounds() -> None:
+    order = [
+        simnet.run("gossip_by_network", {"network.graph": g}) for g in ("switch", "dumbbell", "abilene", "fat_tree")
+    ]
+    for record in order[1:]:
+        np.testing.assert_array_equal(record.rounds["objective"], order[0].rounds["objective"])
+    seconds = [record.summary["targets"]["accuracy"]["sim_time_s"] for record in order]
+    assert seconds == sorted(seconds) and seconds[-1] > 2.5 * seconds[0]
+
+
+def test_a_bottleneck_is_for_who_crosses_it_seldom_and_open_links_for_who_seldom_waits() -> None:
+    def seconds(**values: str) -> float:
+        dotted = {key.replace("__", "."): value for key, value in values.items()}
+        record = simnet.run("all_reduce_and_gossip_through_a_bottleneck", dotted)
+        return float(record.summary["targets"]["accuracy"]["sim_time_s"])
+
+    ring = {"algorithm__name": "DPSGD", "topology": "ring"}
+    assert 5 * seconds() < seconds(algorithm__name="DPSGD")
+    assert seconds() < seconds(**ring) < 2 * seconds()
+    wide = {"network__graph__bottleneck": "100 Mbit/s"}
+    assert 1.8 * seconds(**ring, **wide) < seconds(**wide)
+
+
+def test_windows_make_loss_dear_and_bbr_does_not_mind() -> None:
+    clean, bbr = ({"network.link.loss": 0}, {"network.tcp.control": "bbr"})
+    end = [simnet.estimate("loss_under_tcp", values, full=True).summary for values in ({}, clean, bbr)]
+    assert end[0]["sim_time_s"] > 1.5 * end[1]["sim_time_s"] > 1.45 * end[2]["sim_time_s"]
+    assert 0 < end[0]["bytes_by_kind"]["retransmitted"] < 0.02 * end[0]["wire_bytes"]
