@@ -22,7 +22,7 @@ from simnet.timeplane.meetings import Pool
 from simnet.timeplane.tables import longer
 from simnet.timeplane.tally import Tally
 
-_ROOM = 1 << 15  # records between two calls of the loop
+_ROOM = 1 << 17  # records between two calls of the loop
 _SPANS = 4096
 _TRIMMED_AT = 1024  # entries that all hosts have passed before they are dropped from the table
 _KINDS = ("compute", "send", "wait")

@@ -55,9 +55,10 @@ class Tally:
         """Meetings as columns (M,): their hashes are added up, so that no order of entering shows."""
         ends = np.ascontiguousarray(end, dtype=np.float64).view(np.int64)
         words = (i << 32 | k, j << 1 | ok.astype(np.int64), ends)
+        h = np.zeros(len(i), np.uint64)
+        for word in words:
+            h = streams.keys(0, h ^ word.view(np.uint64))
         for s in range(2):
-            h = np.full(len(i), s, np.uint64)
-            for word in words:
-                h = streams.keys(0, h ^ word.astype(np.uint64))
             self._sums[s : s + 1] += h.sum(dtype=np.uint64, keepdims=True)  # modulo 2^64
+            h = streams.keys(1, h)
         self.account.events += len(i)

@@ -28,7 +28,8 @@ from simnet.valueplane.light import joined, run_light
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.ranges import Boards, Range, Rows, Slots, keys_of, signature
 
-MOST_PER_HOST = 128  # records kept before they are run anyway
+MOST_PER_HOST = 512  # records kept before they are run anyway
+MOST = 1 << 20  # however many the hosts: some 100 bytes each while they are put in order
 FEWEST = 16_384  # however few the hosts
 PIECES = 4  # of what fits a cache is for one operand: gathered rows and their minibatches come from all over memory
 
@@ -44,7 +45,7 @@ class Pairs:
         self.oracles.remembers = False  # hosts of a batch hardly ever come together again
         self.slots = Slots(book.n, device, dtype)
         self.boards = Boards(self.slots)
-        self.most = max(FEWEST, MOST_PER_HOST * book.n)
+        self.most = min(max(FEWEST, MOST_PER_HOST * book.n), MOST)
         self._recording: Recording | None = None
         self._tasks: list[Task] = []
         self._base = 0
