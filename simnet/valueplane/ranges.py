@@ -299,6 +299,8 @@ def signature(tasks: list[Task], slots: Slots, graph: Graph, report: bool) -> An
     end = tasks[-1].id + 1
 
     def plain(a: Any) -> Any:
+        if type(a) is float:
+            return a
         if isinstance(a, Ref):
             return ("here", position[a.id]) if a.id in position else ("slot", slots.of[a.id])
         if isinstance(a, list | tuple):
@@ -309,14 +311,18 @@ def signature(tasks: list[Task], slots: Slots, graph: Graph, report: bool) -> An
             return ("tensor", id(a))
         return (type(a).__name__, a)
 
-    return tuple(
-        (
-            task.kind, task.func, plain(task.args), plain(tuple(sorted(task.kwargs.items()))), task.shape, task.dtype,
-            _said(task, report), slots.of.get(task.id),
-            task.id in slots.of and slots.outlives(task.id, end, graph),
-        )
-        for task in tasks
-    )  # fmt: skip
+    out: list[Any] = []
+    for task in tasks:
+        slot = slots.of.get(task.id)
+        out += (
+            task.kind, task.func, tuple([plain(a) for a in task.args]), task.shape, task.dtype, slot,
+            slot is not None and slots.outlives(task.id, end, graph),
+        )  # fmt: skip
+        if task.kwargs:
+            out.append(plain(tuple(sorted(task.kwargs.items()))))
+        if task.payload is not None:
+            out.append(_said(task, report))
+    return tuple(out)
 
 
 def _said(task: Task, report: bool) -> Any:
