@@ -162,7 +162,8 @@ def stop_in_the_middle(directory: Path, how: signal.Signals) -> tuple[int, int]:
     told = [int(child.stdout.readline()) for _ in range(20)]
     time.sleep(0.01)
     child.send_signal(how)
-    rest, _ = child.communicate(timeout=30)
+    rest = child.stdout.read()  # not communicate, which passes over what readline has read ahead
+    child.wait(timeout=30)
     return max(told + [int(line) for line in rest.split("\n")[:-1] if line]), child.returncode
 
 
