@@ -151,19 +151,18 @@ with RecordWriter(Path(sys.argv[1]), {"seed": 1}, "seed: 1") as writer:
 def stop_in_the_middle(directory: Path, how: signal.Signals) -> tuple[int, int]:
     """Run a writer that never ends, stop it after 20 rounds; returns (last round it told of, exit status)."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(directory)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env=environment,
-    )
-    assert child.stdout is not None
-    told = [int(child.stdout.readline()) for _ in range(20)]
-    time.sleep(0.01)
-    child.send_signal(how)
-    rest = child.stdout.read()  # not communicate, which passes over what readline has read ahead
-    child.wait(timeout=30)
+    ) as child:
+        assert child.stdout is not None
+        told = [int(child.stdout.readline()) for _ in range(20)]
+        time.sleep(0.01)
+        child.send_signal(how)
+        rest = child.stdout.read()  # not communicate, which passes over what readline has read ahead
     return max(told + [int(line) for line in rest.split("\n")[:-1] if line]), child.returncode
 
 
