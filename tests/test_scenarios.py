@@ -239,7 +239,10 @@ def test_networks_change_the_time_of_one_training_and_not_its_rounds() -> None:
     for record in order[1:]:
         np.testing.assert_array_equal(record.rounds["objective"], order[0].rounds["objective"])
     seconds = [record.summary["targets"]["accuracy"]["sim_time_s"] for record in order]
-    assert seconds == sorted(seconds) and seconds[-1] > 2.5 * seconds[0]
+    assert seconds == sorted(seconds) and seconds[-1] > 2 * seconds[0]  # six links' latency instead of two, 13 times
+    graphs = [{"network.graph": g, "network.model": "maxmin", "rounds": 20} for g in ("fat_tree", "dumbbell")]
+    spread, narrow = (simnet.estimate("gossip_by_network", values).summary["sim_time_s"] for values in graphs)
+    assert spread < 0.7 * narrow  # its ways are spread over all core switches
 
 
 def test_a_bottleneck_is_for_who_crosses_it_seldom_and_open_links_for_who_seldom_waits() -> None:

@@ -256,6 +256,23 @@ def test_fat_trees_have_room_and_equal_ways(n: int) -> None:
     assert max((graph.degree[v] for v in graph if v not in hosts), default=0) <= k
 
 
+@pytest.mark.parametrize("n", (1, 5, 16, 54))
+def test_fat_trees_have_ways_of_the_least_hops_spread_evenly_over_cores(n: int) -> None:
+    graph = fat_tree(n)
+    way, crossings = graph.graph["way"], dict.fromkeys((v for v in graph if str(v).startswith("core")), 0)
+    for a in range(n):
+        for b in range(n):
+            links = way(a, b)
+            assert all(graph.has_edge(*link) for link in links)
+            assert [a, *(end for _, end in links)] == [*(start for start, _ in links), b]
+            assert len(links) == nx.shortest_path_length(graph, a, b)
+            for _, end in links:
+                if end in crossings:
+                    crossings[end] += 1
+    if n in (16, 54):  # a whole tree: every core is crossed by as many pairs of hosts
+        assert len(set(crossings.values())) == 1 and min(crossings.values()) > 0
+
+
 def test_underlays_refuse_what_they_cannot_be() -> None:
     with pytest.raises(TopologyError, match="ports = 3"):
         fat_tree(4, ports=3)
