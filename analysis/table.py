@@ -96,6 +96,8 @@ def _facts(record: Record) -> list[str]:
     if count := header.get("accelerators_per_node"):
         note = "averages within a node take time" if header["inner_average"] else "averages within a node take no time"
         lines.append(_line("accelerators per node", _range(count), note))
+    if placement := header.get("placement"):
+        lines.append(_sentence("placement", f"{placement['rule']}: {', '.join(placement['hosts'])}"))
     return [*lines, *(_sentence("note", said) for said in header.get("notes", ()))]
 
 

@@ -117,9 +117,9 @@ def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def _section(annotation: Any) -> Any:
-    """The section within `X`, `X | None` or `list[X]`."""
+    """The section within `X`, `X | None`, `Annotated[X, ...]` or `list[X]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union, list):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union, typing.Annotated, list):
         return next((found for arg in typing.get_args(annotation) if (found := _section(arg))), None)
     return None

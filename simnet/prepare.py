@@ -16,22 +16,20 @@ from simnet import registry
 from simnet.algorithm import Algorithm
 from simnet.book import Book, MakeMixing
 from simnet.dataset import Dataset, Parts
-from simnet.errors import DataError, MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
+from simnet.errors import DataError, ScenarioError, UnknownName, nearest
 from simnet.fields import Part
-from simnet.memory import free_memory
-from simnet.network.network import LinkSpec, Network
+from simnet.network.network import Network
 from simnet.network.places import centre, host_number
+from simnet.placement import placed
 from simnet.preflight import check, first_mixing
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
 from simnet.scenario import Scenario
 from simnet.topology import StaticTopology, Topology
-from simnet.units import human
+from simnet.underlay import build_network, count_nodes, hosts_of, make_graph, network_graph
 from simnet.whereabouts import whereabouts
 
-WIRE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-GRAPH_BYTES = 700  # for each node of a ring, by its networkx graph and the table of its links
 GAP_UP_TO = 600  # nodes: beyond this, the eigenvalues of W cost seconds
 
 
@@ -101,6 +99,8 @@ class Plan:
         sizes = self.problem.samples_N
         if sizes.any():
             facts["rows_per_node"] = sizes.tolist() if len(sizes) <= 64 else [int(sizes.min()), int(sizes.max())]
+        if (placement := self.scenario.network.placement) is not None:
+            facts["placement"] = {"rule": placement.rule, "hosts": [str(h) for h in self.network.hosts[:64]]}
         if self.network.notes:
             facts["notes"] = list(self.network.notes)
         return facts
@@ -110,9 +110,11 @@ def prepare(scenario: Scenario) -> Plan:
     """Find, make and check all that the scenario names. Raises an InputError before any work starts."""
     with scenario.placing():
         graph = network_graph(scenario)
+        topology = make_topology(scenario, graph)
+        if scenario.network.placement is not None:
+            graph = placed(scenario, graph, topology)
         network = build_network(scenario, graph)
         algorithm = make_algorithm(scenario)
-        topology = make_topology(scenario, graph, network)
         grain = mixings.GRAIN_FLOAT64 if scenario.execution.dtype == "float64" else mixings.GRAIN_FLOAT32
         mixing = make_mixing(scenario, grain)
         profiles = Profiles.of(scenario.nodes.model_dump(), network.hosts)
@@ -127,88 +129,34 @@ def prepare(scenario: Scenario) -> Plan:
     return plan
 
 
-# ---- network -------------------------------------------------------------------------------------------------------
-
-
-def network_graph(scenario: Scenario) -> nx.Graph:
-    """The underlay as a networkx graph."""
-    part, n = scenario.network.graph, scenario.network.nodes
-    if n is not None and part.object is None and n * GRAPH_BYTES > free_memory():
-        raise MemoryTooSmall(f"a graph of {n} nodes needs at least {human(n * GRAPH_BYTES, 'bytes')}, and "
-                             f"{human(free_memory(), 'bytes')} are free: take fewer nodes")  # fmt: skip
-    made = part.object if part.object is not None else _make_graph(scenario, part, n, "network.graph")
-    if isinstance(made, Topology):
-        raise TopologyError(f"{part.name!r} says who exchanges with whom, not which links there are: "
-                            "name it under `topology`, over a network whose graph has the links")  # fmt: skip
-    if not isinstance(made, nx.Graph):
-        raise ScenarioError(f"needs a networkx graph, not {type(made).__name__}", field="network.graph")
-    hosts = sum(not data.get("router") for _, data in made.nodes(data=True))
-    if n is not None and hosts != n:
-        raise ScenarioError(f"the graph has {hosts} hosts; leave `nodes` out or make them agree",
-                            field="network.nodes", value=n)  # fmt: skip
-    return made
-
-
-def _make_graph(scenario: Scenario, part: Part, n: int | None, field: str) -> Any:
-    target = registry.find("topologies", part.name, scenario.base_dir, field=field, place=scenario.place)
-    injected: dict[str, Any] = {"seed": scenario.seed, "base_dir": scenario.base_dir}
-    if n is not None:
-        injected["n"] = n
-    return registry.call(target, injected, part.params, field, scenario.place)
-
-
-def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
-    """The network over the graph, with the scenario's links."""
-    section = scenario.network
-    overrides: dict[tuple[Hashable, Hashable], dict[str, float]] = {}
-    for i, link in enumerate(section.links):
-        values = link.model_dump(include={"bandwidth", "latency", "loss"}, exclude_none=True)
-        ends = [link.between, link.between[::-1]] if link.between is not None else [(link.from_, link.to)]
-        for end in ends:
-            if not graph.has_edge(*end):
-                raise ScenarioError(f"there is no link {end[0]} -> {end[1]} in the graph", field=f"network.links.{i}")
-            overrides[end] = {**overrides.get(end, {}), **values}
-    return Network.build(
-        graph,
-        LinkSpec(section.link.bandwidth, section.link.latency, section.link.loss),
-        overrides,
-        ports=section.ports,
-        receive_ports=section.receive_ports,
-        policy=section.policy,
-        loss_unit=section.loss_unit,
-        wire_bytes_per_number=WIRE_BYTES[section.wire_dtype],
-        header_bytes=section.header_bytes,
-        model=section.model,
-        tcp_control=section.tcp.control,
-        tcp_warm=section.tcp.warm,
-    )
-
-
 # ---- topology, mixing, roles ---------------------------------------------------------------------------------------
 
 
-def make_topology(scenario: Scenario, graph: nx.Graph, network: Network) -> Topology:
-    """The algorithm's graph over the hosts: the network's own, unless the scenario names another."""
-    part = scenario.topology
+def make_topology(scenario: Scenario, graph: nx.Graph) -> Topology:
+    """The algorithm's graph over the nodes: the network's own over its hosts, unless the scenario names another."""
+    part, n, hosts = scenario.topology, count_nodes(scenario, graph), hosts_of(graph)
     if part is None:
-        if len(network.node_names) > network.n:
+        if scenario.network.placement is not None:
+            raise ScenarioError("maps the nodes of a topology to hosts: name the topology, such as 'topology: ring'",
+                                field="network.placement")  # fmt: skip
+        if len(graph) > len(hosts):
             raise ScenarioError(
                 "the network's graph has routers between its hosts, and an algorithm gossips among hosts: name its "
                 "graph, such as 'topology: ring'",
                 field="topology",
             )
-        return StaticTopology(graph, network.hosts)
+        return StaticTopology(graph, hosts)
     if part.object is not None:
-        return _as_topology(part.object, network.n, network.hosts)
-    return _as_topology(_make_graph(scenario, part, network.n, "topology"), network.n)
+        return _as_topology(part.object, n, hosts if scenario.network.placement is None else None)
+    return _as_topology(make_graph(scenario, part, n, "topology"), n)
 
 
-def _as_topology(made: Any, n: int, hosts: list[Any] | None = None) -> Topology:
+def _as_topology(made: Any, n: int, hosts: list[Hashable] | None = None) -> Topology:
     """A topology over n nodes; a graph whose nodes are named as the hosts is taken by their names."""
     by_name = isinstance(made, nx.Graph) and hosts is not None and set(made) == set(hosts)
     topology = made if isinstance(made, Topology) else StaticTopology(made, hosts if by_name else None)
     if topology.n != n:
-        raise ScenarioError(f"the topology has {topology.n} nodes and the network {n} hosts", field="topology")
+        raise ScenarioError(f"the topology has {topology.n} nodes and the network {n}", field="topology")
     return topology
 
 

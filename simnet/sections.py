@@ -25,6 +25,7 @@ from simnet.fields import (
     refuse,
 )
 from simnet.registry import BESIDE
+from simnet.underlay_sections import Ends, Placement, PortOverride, Ports, Route
 
 Oracle = Literal["fo", "zo"]
 
@@ -43,23 +44,12 @@ class Link(Section):
     """The probability that one packet (or message, see `loss_unit`) is lost."""
 
 
-class LinkOverride(Section):
+class LinkOverride(Ends):
     """Other values for some links: `between: [a, b]` for both directions, `from` and `to` for one."""
 
-    between: tuple[Host, Host] | None = None
-    from_: Annotated[Host | None, Field(alias="from")] = None
-    to: Host | None = None
     bandwidth: Bandwidth | None = None
     latency: Seconds | None = None
     loss: Loss | None = None
-
-    @model_validator(mode="after")
-    def _names_one_link(self) -> Self:
-        one_way = self.from_ is not None and self.to is not None
-        half = (self.from_ is None) != (self.to is None)
-        if half or one_way == (self.between is not None):
-            raise refuse("needs either `between: [a, b]` (both directions) or `from: a` with `to: b` (one)")
-        return self
 
 
 class Tcp(Section):
@@ -75,13 +65,22 @@ class Network(Section):
     """Hosts, the links between them, and what becomes of messages."""
 
     nodes: Count | None = None
-    """How many hosts; may be left out where the graph fixes it."""
+    """How many hosts; may be left out where the graph fixes it. With a `placement`, how many nodes."""
     graph: Part = Part("ring")
     """The underlay: which hosts (and routers) have links."""
     link: Link = Link()
     """The default for every link; attributes on the graph's edges override it."""
     links: list[LinkOverride] = []
     """Overrides for single links."""
+    routes: list[Route] = []
+    """Ways given by name, in the place of the shortest paths."""
+    placement: Placement | None = None
+    """Which hosts the topology's nodes sit on: `{given: [a, b, c]}`, `random`, or `nearest` (neighbours near each
+    other); by default node k on the graph's k-th host. Hosts without a node only pass on."""
+    host: Ports = Ports()
+    """Every host's own ports up and down, shared by all its messages."""
+    hosts: list[PortOverride] = []
+    """Other ports for some hosts."""
     model: Literal["independent", "maxmin", "cm02", "lv08", "lv08_noxt", "tcp"] = "independent"
     """How messages share links: `independent` means not at all, beyond the ports. The others are flows that share each
     link of their ways: `maxmin` in plain fairness, `cm02`, `lv08` and `lv08_noxt` as SimGrid does, `tcp` with
@@ -107,6 +106,14 @@ class Network(Section):
             raise refuse("tcp delivers everything: take `policy: retry`, or another model", at="policy")
         for name in {"ports", "receive_ports"} & self.model_fields_set if self.model != "independent" else ():
             raise refuse("belongs to `model: independent`; where messages share links, a port is a link", at=name)
+        if self.model == "independent":
+            for at, given in {"host": self.host, **{f"hosts.{i}": each for i, each in enumerate(self.hosts)}}.items():
+                if given.up is not None or given.down is not None:
+                    raise refuse(
+                        "a port up or down is shared by all of a host's messages, and under `model: independent` they "
+                        "share nothing: take `model: maxmin`, or another that shares",
+                        at=at,
+                    )
         losses = {"link.loss": self.link.loss} | {f"links.{i}.loss": link.loss for i, link in enumerate(self.links)}
         for at, loss in losses.items():
             if loss == 1.0 and self.policy == "retry":

@@ -245,6 +245,16 @@ def test_networks_change_the_time_of_one_training_and_not_its_rounds() -> None:
     assert spread < 0.7 * narrow  # its ways are spread over all core switches
 
 
+def test_where_nodes_sit_costs_time_and_bytes_and_no_rounds() -> None:
+    tour = {"given": [0, 1, 10, 7, 6, 3, 4, 5, 8, 9, 2]}
+    made = [simnet.run("placement_on_abilene", {"network.placement": rule}) for rule in (tour, "nearest", "random")]
+    for other in made[1:]:
+        np.testing.assert_allclose(other.rounds["objective"], made[0].rounds["objective"], rtol=1e-6)
+    for column in ("sim_time_s", "wire_bytes"):
+        assert made[0].summary[column] < made[1].summary[column] < made[2].summary[column]
+    assert (made[0].links["messages"].max(), made[0].links["messages"].sum()) == (100, 2200)  # each crosses one link
+
+
 def test_a_bottleneck_is_for_who_crosses_it_seldom_and_open_links_for_who_seldom_waits() -> None:
     def seconds(**values: str) -> float:
         dotted = {key.replace("__", "."): value for key, value in values.items()}

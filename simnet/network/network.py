@@ -5,8 +5,9 @@ Legend: n hosts, L directed links of the underlay, E edges of one set (source ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -162,6 +163,9 @@ class Network:
     fatpipe: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # links that cap but are not shared
     way: Callable[[Any, Any], list[tuple[Any, Any]]] | None = None  # the links from host to host, where they are given
     notes: tuple[str, ...] = ()  # what reading the graph left out or filled up
+    given: dict[tuple[Any, Any], list[Any]] = field(default_factory=dict)  # hosts -> the nodes of the way between them
+    up_bytes_per_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of each host's ports; none: no limit
+    down_bytes_per_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _trees: dict[int, PathTree] = field(default_factory=dict, repr=False)
     _link_of: dict[tuple[Any, Any], int] = field(default_factory=dict, repr=False)
     _neighbours: Neighbours = field(default_factory=list, repr=False)
@@ -222,22 +226,27 @@ class Network:
         )  # fmt: skip
 
     def link_between(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """The direct link of each pair of hosts, or -1."""
+        """The direct link of each pair of hosts that have no way given, or -1."""
         if not self.links or not len(source):
             return np.full(len(source), -1)
         total = len(self.node_names)
         codes = self.link_source * total + self.link_target  # ascending: the rows are sorted
         wanted = source * total + target
         at = np.minimum(np.searchsorted(codes, wanted), self.links - 1)
-        return np.where(codes[at] == wanted, at, -1)
+        direct = np.where(codes[at] == wanted, at, -1)
+        if self.given:
+            names = self.node_names
+            ends = zip(source.tolist(), target.tolist(), strict=True)
+            direct[[(names[s], names[t]) in self.given for s, t in ends]] = -1
+        return direct
 
     def route(self, source: int, target: int) -> list[int]:
-        """The given links, else those of the shortest path (latency, then hops, then node order) between two hosts."""
+        """The given links, else those of the shortest path (latency, then hops, then node order) between two nodes."""
+        ends = self.node_names[source], self.node_names[target]
+        if ends in self.given:
+            return [self._link(edge) for edge in pairwise(self.given[ends])]
         if self.way is not None:
-            if not self._link_of:
-                ends = zip(self.link_source.tolist(), self.link_target.tolist(), strict=True)
-                self._link_of.update({(self.node_names[s], self.node_names[t]): k for k, (s, t) in enumerate(ends)})
-            return [self._link_of[edge] for edge in self.way(self.hosts[source], self.hosts[target])]
+            return [self._link(edge) for edge in self.way(*ends)]
         if not self._neighbours:
             self._neighbours.extend(
                 neighbours(self.link_source, self.link_target, self.latency_s, len(self.node_names))
@@ -245,10 +254,17 @@ class Network:
         path = self._best(source, target)
         if path is None:
             raise TopologyError(
-                f"no route from host {self.hosts[source]} to host {self.hosts[target]}: "
+                f"no route from host {ends[0]} to host {ends[1]}: "
                 "the network's graph is not connected; add a link or choose another graph"
             )
         return path
+
+    def _link(self, edge: tuple[Any, Any]) -> int:
+        """The number of the link between two named nodes."""
+        if not self._link_of:
+            ends = zip(self.link_source.tolist(), self.link_target.tolist(), strict=True)
+            self._link_of.update({(self.node_names[s], self.node_names[t]): k for k, (s, t) in enumerate(ends)})
+        return self._link_of[edge]
 
     def _best(self, source: int, target: int) -> list[int] | None:
         """The links of the best path, None where there is none; hosts with one link share the search of its end."""
@@ -268,6 +284,21 @@ class Network:
         """The links of a message's way: the direct link where there is one, else the shortest route."""
         direct = int(self.link_between(np.array([source]), np.array([target]))[0])
         return [direct] if direct >= 0 else self.route(source, target)
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether some host has a port up or down that all its messages share."""
+        return len(self.up_bytes_per_s) > 0
+
+    def with_ports(self, way: Sequence[int], source: int, target: int) -> tuple[int, ...]:
+        """The links of a way, and where hosts have ports the sender's before and the receiver's behind them: the port
+        up of host i has the number `links` + i, the port down `links` + n + i. Routers have none.
+        """
+        if not self.has_ports:
+            return tuple(way)
+        up = (self.links + source,) if source < self.n else ()
+        down = (self.links + self.n + target,) if target < self.n else ()
+        return (*up, *way, *down)
 
     def edge_set(self, source: np.ndarray, target: np.ndarray) -> EdgeSet:
         """The set of edges source[e] -> target[e] between hosts, routed."""

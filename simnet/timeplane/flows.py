@@ -50,9 +50,10 @@ class Flows:
         network = walker.book.network
         self.model = MODELS[network.model]
         self.links = links_of(walker.book)
-        self._numbers: dict[tuple[int, ...], int] = {}  # links of a route -> its number
+        self._numbers: dict[tuple[int, ...], int] = {}  # links and ports of a route -> its number
         self._forward: list[tuple[int, ...]] = []
         self._backward: list[tuple[int, ...]] = []
+        self._ways: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # both with the ports at their ends
         self._of_edges: dict[EdgeSet, list[int]] = {}
         self._under_way: dict[int, tuple[Arrived, int, int, int, float, int]] = {}
         self._tags = 0
@@ -71,23 +72,29 @@ class Flows:
                 self._of_edges.clear()
             hops, ptr = edges.hops_H.tolist(), edges.hop_ptr.tolist()
             ways = [tuple(hops[a:b]) for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
-            fresh = False
-            for way, source, target in zip(ways, edges.source.tolist(), edges.target.tolist(), strict=True):
-                if way not in self._numbers:
-                    fresh = True
-                    self._numbers[way] = len(self._forward)
-                    self._forward.append(way)
-                    back = self.model.cross_traffic > 0
-                    self._backward.append(tuple(self.book.network.path(target, source)) if back else ())
-            found = self._of_edges[edges] = [self._numbers[way] for way in ways]
-            if fresh:
+            before = len(self._forward)
+            ends = zip(ways, edges.source.tolist(), edges.target.tolist(), strict=True)
+            found = self._of_edges[edges] = [self._number(way, source, target) for way, source, target in ends]
+            if len(self._forward) > before:
                 self._learn()
         return found
+
+    def _number(self, way: tuple[int, ...], source: int, target: int) -> int:
+        """The number of a way from one host to another, a new one where it has none."""
+        network = self.book.network
+        behind = network.with_ports(way, source, target)
+        if behind not in self._numbers:
+            self._numbers[behind] = len(self._forward)
+            back = network.path(target, source) if self.model.cross_traffic > 0 else []
+            self._forward.append(way)
+            self._backward.append(tuple(back))
+            self._ways.append((behind, network.with_ports(back, target, source) if back else ()))
+        return self._numbers[behind]
 
     def _learn(self) -> None:
         """Give the engine the ways that it does not know: each is two of its routes, a cold and a warm connection."""
         network = self.book.network
-        forward, backward = ([way for way in ways for _ in range(2)] for ways in (self._forward, self._backward))
+        forward, backward = ([both[k] for both in self._ways for _ in range(2)] for k in range(2))
         table = route_table(self.links, forward, backward, self.model)
         if unlimited(table).any():
             way = self._forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
@@ -183,12 +190,18 @@ class Flows:
 
 
 def links_of(book: Book) -> Links:
-    """The network's links, as the engine takes them."""
+    """The network's links, and behind them its hosts' ports, as the engine takes them."""
     network = book.network
-    size = network.links
     ends = zip(network.link_source, network.link_target, strict=True)
+    names = [f"{s}->{t}" for s, t in ends]
+    size, total = network.links, network.links
+    if network.has_ports:
+        names += [f"{word} {i}" for word in ("up", "down") for i in range(network.n)]
+        total += 2 * network.n
+    none = np.zeros(total - size)
     return Links(
-        network.bandwidth_bytes_per_s, network.latency_s,
-        network.fatpipe if len(network.fatpipe) else np.zeros(size, bool), network.loss, np.zeros((size, 3)),
-        np.full(size, np.inf), tuple(f"{s}->{t}" for s, t in ends),
+        np.concatenate((network.bandwidth_bytes_per_s, network.up_bytes_per_s, network.down_bytes_per_s)),
+        np.concatenate((network.latency_s, none)),
+        np.concatenate((network.fatpipe if len(network.fatpipe) else np.zeros(size), none)) > 0,
+        np.concatenate((network.loss, none)), np.zeros((total, 3)), np.full(total, np.inf), tuple(names),
     )  # fmt: skip
