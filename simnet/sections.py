@@ -9,11 +9,9 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from simnet.accelerators import Accelerated
 from simnet.away import Absence, Slow, listed
 from simnet.fields import (
-    Bandwidth,
     Bytes,
     Count,
     Host,
-    Loss,
     Part,
     PositiveSeconds,
     Probability,
@@ -24,32 +22,14 @@ from simnet.fields import (
     Whole,
     refuse,
 )
+from simnet.links import NO_BURSTS, Link, LinkOverride, loses_all
 from simnet.registry import BESIDE
-from simnet.underlay_sections import Ends, Placement, PortOverride, Ports, Route
+from simnet.underlay_sections import Placement, PortOverride, Ports, Route
 
 Oracle = Literal["fo", "zo"]
 
 
 # ---- network -------------------------------------------------------------------------------------------------------
-
-
-class Link(Section):
-    """What a link does when nothing more is said of it."""
-
-    bandwidth: Bandwidth = 1.25e7
-    """Bytes/s that pass, such as 100 Mbit/s."""
-    latency: Seconds = 1e-3
-    """Seconds from the last bit sent to the last bit arrived."""
-    loss: Loss = 0.0
-    """The probability that one packet (or message, see `loss_unit`) is lost."""
-
-
-class LinkOverride(Ends):
-    """Other values for some links: `between: [a, b]` for both directions, `from` and `to` for one."""
-
-    bandwidth: Bandwidth | None = None
-    latency: Seconds | None = None
-    loss: Loss | None = None
 
 
 class Tcp(Section):
@@ -114,12 +94,23 @@ class Network(Section):
                         "share nothing: take `model: maxmin`, or another that shares",
                         at=at,
                     )
-        losses = {"link.loss": self.link.loss} | {f"links.{i}.loss": link.loss for i, link in enumerate(self.links)}
-        for at, loss in losses.items():
-            if loss == 1.0 and self.policy == "retry":
+        said = {"link": self.link} | {f"links.{i}": link for i, link in enumerate(self.links)}
+        for where, link in said.items():
+            if link.burst is not None and self.loss_unit == "message":
                 raise refuse(
-                    "a loss of 1 under `policy: retry` would send for ever; take less, or `policy: drop`", at=at
+                    "is a run of packets within a message: with `loss_unit: message`, where each message is lost or "
+                    "not on its own, give the mean as `loss`",
+                    at=f"{where}.burst",
                 )
+            for name, all_ in (
+                ("loss", loses_all(link.loss or 0.0, NO_BURSTS)),
+                ("burst", link.burst is not None and loses_all(0.0, link.burst.chain)),
+            ):
+                if all_ and self.policy == "retry":
+                    raise refuse(
+                        "a loss of 1 under `policy: retry` would send for ever; take less, or `policy: drop`",
+                        at=f"{where}.{name}",
+                    )
         return self
 
 

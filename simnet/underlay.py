@@ -11,6 +11,7 @@ import numpy as np
 from simnet import registry
 from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
 from simnet.fields import Part
+from simnet.links import said_of
 from simnet.memory import free_memory
 from simnet.network.network import LinkSpec, Network
 from simnet.scenario import Scenario
@@ -71,9 +72,9 @@ def make_graph(scenario: Scenario, part: Part, n: int | None, field: str) -> Any
 def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
     """The network over the graph, with the scenario's links."""
     section = scenario.network
-    overrides: dict[tuple[Hashable, Hashable], dict[str, float]] = {}
+    overrides: dict[tuple[Hashable, Hashable], dict[str, Any]] = {}
     for i, link in enumerate(section.links):
-        values = link.model_dump(include={"bandwidth", "latency", "loss"}, exclude_none=True)
+        values = said_of(link)
         for end in link.directions:
             if not graph.has_edge(*end):
                 raise ScenarioError(f"there is no link {end[0]} -> {end[1]} in the graph", field=f"network.links.{i}")
@@ -82,7 +83,7 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
     up, down = ports(scenario, graph, hosts)
     return Network.build(
         graph,
-        LinkSpec(section.link.bandwidth, section.link.latency, section.link.loss),
+        LinkSpec.of(said_of(section.link)),
         overrides,
         ports=section.ports,
         receive_ports=section.receive_ports,

@@ -1,5 +1,8 @@
 """What becomes of messages: how many packets are lost, sent again, and whether a message gets through.
 
+Bursts: see `bursts.py`; a chain begins anew whenever packets of a message enter a link. Under `symmetric` one draw
+decides for both directions, with the larger probability that any packet is lost.
+
 A fate is a pure function of (seed, purpose, occurrence, edge), drawn for a whole set of edges at once, so every tier
 sees the same. Lost packets are binomial; Bin(m, p) is the sum of Bin(2^j, p) over the binary digits j of m, each by
 inversion of a table built from + - * / alone, so a draw does not depend on the processor.
@@ -14,6 +17,7 @@ import numpy as np
 
 from simnet import streams
 from simnet.errors import TopologyError
+from simnet.network.bursts import bad_packets, none_lost
 from simnet.network.network import EdgeSet, Network
 
 _STRIDE = 64  # counters set aside for one binomial draw: one per binary digit
@@ -24,7 +28,8 @@ class Fate:
     """What becomes of one message on each edge of a set.
 
     `again_E` packets sent again by the source, `attempts_E` rounds of sending, `delivered_E` whether the message got
-    through; `hop_packets_H` packets that entered each hop, all attempts together.
+    through; `hop_packets_H` packets that entered each hop, all attempts together, and `hop_lost_H` those of them that
+    did not leave it.
     """
 
     packets_E: np.ndarray
@@ -32,6 +37,7 @@ class Fate:
     attempts_E: np.ndarray
     delivered_E: np.ndarray
     hop_packets_H: np.ndarray
+    hop_lost_H: np.ndarray
 
 
 @lru_cache(maxsize=4096)
@@ -65,6 +71,17 @@ def binomial(m_E: np.ndarray, p_E: np.ndarray, keys_E: np.ndarray, draw: int) ->
                 u = streams.uniform(keys_E[at], 1, start=draw * _STRIDE + j)[:, 0]
                 total[at] += low + np.searchsorted(cdf, u, side="right")
     return total
+
+
+def _lost(edges: EdgeSet, hop: np.ndarray, packets: np.ndarray, keys: list[np.ndarray], draw: int) -> np.ndarray:
+    """How many of the packets that enter each hop are lost there; one of `keys`, or three where there are bursts."""
+    loss = edges.loss_H[hop]
+    if not edges.bursty:
+        return binomial(packets, loss, keys[0], draw)
+    chain = edges.chain_H[hop]
+    bad = bad_packets(packets, chain, keys[1], draw)
+    while_bad = 1.0 - (1.0 - loss) * (1.0 - chain[:, 2])
+    return binomial(packets - bad, loss, keys[0], draw) + binomial(bad, while_bad, keys[2], draw)
 
 
 def sent_bytes(edges: EdgeSet, size: int, fate: Fate | None) -> np.ndarray:
@@ -111,14 +128,19 @@ class Fates:
                 raise TopologyError("policy symmetric fails both directions of a link together, but this topology is "
                                     "directed; use policy drop or retry")  # fmt: skip
             return self._symmetric(base, edges, packets)
-        keys = streams.keys(base, edges.source << np.int64(32) | edges.target)
+        ends = edges.source << np.int64(32) | edges.target
+        keys = [streams.keys(base, ends)]
+        if edges.bursty:
+            keys += [
+                streams.keys(streams.key(self.seed, what, *occurrence), ends) for what in ("burst", "loss in burst")
+            ]
         return self._sequential(keys, edges, packets, again=policy == "retry")
 
-    def _sequential(self, keys: np.ndarray, edges: EdgeSet, packets: np.ndarray, again: bool) -> Fate:
+    def _sequential(self, keys: list[np.ndarray], edges: EdgeSet, packets: np.ndarray, again: bool) -> Fate:
         """Packets go hop by hop; with `again`, what was lost on the way is sent again until all are through."""
         hops_E = np.diff(edges.hop_ptr)
         longest = int(hops_E.max(initial=0))
-        hop_packets = np.zeros(len(edges.hops_H), dtype=np.int64)
+        hop_packets, hop_lost = np.zeros((2, len(edges.hops_H)), dtype=np.int64)
         remaining, attempts = packets.copy(), np.zeros(edges.size, dtype=np.int64)
         sent_again = np.zeros(edges.size, dtype=np.int64)
         attempt = 0
@@ -131,22 +153,32 @@ class Fates:
                 at = np.flatnonzero((hops_E > h) & (travelling > 0))
                 hop = edges.hop_ptr[at] + h
                 hop_packets[hop] += travelling[at]
-                gone = binomial(travelling[at], edges.loss_H[hop], keys[at], attempt * longest + h)
+                gone = _lost(edges, hop, travelling[at], [key[at] for key in keys], attempt * longest + h)
+                hop_lost[hop] += gone
                 travelling[at] -= gone
                 lost[at] += gone
             if not again:
-                return Fate(packets, sent_again, attempts, lost == 0, hop_packets)
+                return Fate(packets, sent_again, attempts, lost == 0, hop_packets, hop_lost)
             if not lost.any():
-                return Fate(packets, sent_again, attempts, np.ones(edges.size, bool), hop_packets)
+                return Fate(packets, sent_again, attempts, np.ones(edges.size, bool), hop_packets, hop_lost)
             remaining, attempt = lost, attempt + 1
 
     def _symmetric(self, base: int, edges: EdgeSet, packets: np.ndarray) -> Fate:
-        """One draw for both directions of an edge, with the larger loss of the two."""
+        """One draw for both directions of an edge, with the larger loss of the two. A message counts as lost, whole, on
+        its last link.
+        """
         low, high = np.minimum(edges.source, edges.target), np.maximum(edges.source, edges.target)
         keys = streams.keys(base, low << np.int64(32) | high)
-        through = np.multiply.reduceat(1.0 - edges.loss_H, edges.hop_ptr[:-1])
-        loss = np.maximum(1.0 - through, (1.0 - through)[edges.reverse_E])
-        delivered = binomial(packets, loss, keys, 0) == 0
         hop_packets = np.repeat(packets, np.diff(edges.hop_ptr))
+        if edges.bursty:
+            each = zip(hop_packets.tolist(), edges.loss_H.tolist(), *edges.chain_H.T.tolist(), strict=True)
+            none_E = np.multiply.reduceat(np.array([none_lost(*of_hop) for of_hop in each]), edges.hop_ptr[:-1])
+            delivered = streams.uniform(keys, 1)[:, 0] < np.minimum(none_E, none_E[edges.reverse_E])
+        else:
+            through = np.multiply.reduceat(1.0 - edges.loss_H, edges.hop_ptr[:-1])
+            loss = np.maximum(1.0 - through, (1.0 - through)[edges.reverse_E])
+            delivered = binomial(packets, loss, keys, 0) == 0
+        hop_lost = np.zeros_like(hop_packets)
+        hop_lost[edges.hop_ptr[1:] - 1] = np.where(delivered, 0, packets)
         none = np.zeros(edges.size, dtype=np.int64)
-        return Fate(packets, none, none + 1, delivered, hop_packets)
+        return Fate(packets, none, none + 1, delivered, hop_packets, hop_lost)

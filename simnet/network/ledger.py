@@ -1,7 +1,9 @@
 """Every byte on every link, by kind, and totals by round.
 
 Kinds: payload, indices, headers, retransmissions, acknowledgements. `wire_bytes` is their sum; a round's messages
-count once at their sender, its bytes on every link that they cross.
+count once at their sender, its bytes on every link that they cross. `lost_bytes` are those of a link's wire bytes that
+did not leave it: what leaves the links into a router enters those out of it. Where a transport sends again by itself
+(TCP), what it sends again crosses the whole way and is lost on its last link.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ class Ledger:
         self.network = network
         self._messages = np.zeros(network.links, dtype=np.int64)
         self._lost = np.zeros(network.links, dtype=np.int64)
+        self._lost_bytes = np.zeros(network.links, dtype=np.int64)
         self._bytes = np.zeros((len(KINDS), network.links), dtype=np.int64)
         self._whole: dict[tuple[EdgeSet, int], int] = {}  # lossless exchanges with every sender: only counted
         self.round_bytes: list[int] = []
@@ -53,6 +56,8 @@ class Ledger:
         """Enter what the transport adds to a message on each link of its way, and on each of the way back."""
         np.add.at(self._bytes[2], hops, header)
         np.add.at(self._bytes[3], hops, again)
+        if len(hops):
+            self._lost_bytes[hops[-1]] += again
         total = (header + again) * len(hops)
         if acknowledged_by is not None:
             np.add.at(self._bytes[4], acknowledged_by, acknowledgement)
@@ -92,6 +97,10 @@ class Ledger:
             self.lost_messages += times * int(np.count_nonzero(lost_E))
             np.add.at(self._lost, hops, times * (np.repeat(lost_E, per_edge) & reached))
             np.add.at(self._bytes[0], hops, times * np.maximum(missing, -payload * reached))
+            left = again - fate.hop_lost_H  # beyond the message's packets, or short of them
+            leaving = np.where(left + packets_H > 0, size + np.maximum(left * packet_bytes, -payload), 0)
+            entering = size + np.maximum(again * packet_bytes, -payload)
+            np.add.at(self._lost_bytes, hops, times * np.where(reached, entering - leaving, 0))
         np.add.at(self._messages, hops, times * reached)
         np.add.at(self._bytes[0], hops, times * payload * reached)
         np.add.at(self._bytes[2], hops, times * header * reached)
@@ -117,14 +126,14 @@ class Ledger:
         return sum(self.round_messages)
 
     def by_link(self) -> dict[str, np.ndarray]:
-        """Columns over the directed links: messages, lost messages, and bytes by kind."""
+        """Columns over the directed links: messages, lost messages and bytes, and bytes by kind."""
         messages, kinds = self._messages.copy(), self._bytes.copy()
         for (edges, payload), times in self._whole.items():
             on_link = np.bincount(edges.hops_H, minlength=self.network.links) * times
             messages += on_link
             kinds[0] += on_link * payload
             kinds[2] += on_link * self.network.header_bytes
-        columns = {"messages": messages, "lost_messages": self._lost.copy()}
+        columns = {"messages": messages, "lost_messages": self._lost.copy(), "lost_bytes": self._lost_bytes.copy()}
         columns |= {f"{kind}_bytes": row for kind, row in zip(KINDS, kinds, strict=True)}
         return columns | {"wire_bytes": kinds.sum(axis=0)}
 

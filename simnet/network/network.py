@@ -14,19 +14,35 @@ import networkx as nx
 import numpy as np
 
 from simnet.errors import ScenarioError, TopologyError
+from simnet.links import NO_BURSTS, Chain, loses_all
+from simnet.network.edges import of_edge
 from simnet.network.routes import Neighbours, PathTree, neighbours
 
 
 @dataclass(frozen=True)
 class LinkSpec:
-    """What one directed link can do: bytes per second, seconds, and the probability that a packet is lost."""
+    """What one directed link can do: bytes per second, seconds, the probability that a packet is lost, the chain of its
+    bursts, the bytes that its queue holds, and whether it caps each message alone.
+    """
 
     bandwidth_bytes_per_s: float = 12.5e6
     latency_s: float = 1e-3
     loss: float = 0.0
+    burst: Chain = NO_BURSTS
+    queue_bytes: float = np.inf
+    fatpipe: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> LinkSpec:
+        """What a scenario says of a link."""
+        return cls(**{_ATTRIBUTES[name]: value for name, value in values.items()})
 
 
-_ATTRIBUTES = {"bandwidth": "bandwidth_bytes_per_s", "latency": "latency_s", "loss": "loss"}
+# what edges and overrides may say, and the field of a LinkSpec that it stands for
+_ATTRIBUTES = {
+    "bandwidth": "bandwidth_bytes_per_s", "latency": "latency_s", "loss": "loss", "burst": "burst",
+    "queue": "queue_bytes", "fatpipe": "fatpipe",
+}  # fmt: skip
 
 
 class EdgeSet:
@@ -77,12 +93,14 @@ class EdgeSet:
         if self.size:
             self.latency_E = np.add.reduceat(network.latency_s[self.hops_H], starts)
             self.seconds_per_byte_E = np.maximum.reduceat(1.0 / network.bandwidth_bytes_per_s[self.hops_H], starts)
-            self.lossy = bool((network.loss[self.hops_H] > 0).any())
+            self.bursty = len(network.burst) > 0 and bool((network.burst[self.hops_H, 0] > 0).any())
+            self.lossy = self.bursty or bool((network.loss[self.hops_H] > 0).any())
             self.port_E = self.source if network.ports == "serial" else self.hops_H[starts]
         else:
             self.latency_E = self.seconds_per_byte_E = np.zeros(0)
-            self.lossy, self.port_E = False, np.zeros(0, np.int64)
+            self.lossy, self.bursty, self.port_E = False, False, np.zeros(0, np.int64)
         self.loss_H = network.loss[self.hops_H]
+        self.chain_H = network.burst[self.hops_H] if self.bursty else np.zeros((len(self.hops_H), 3))
 
     def latest_by_target(self, values_E: np.ndarray) -> np.ndarray:
         """The maximum over each receiver's in-edges, in the order of `receivers`."""
@@ -161,6 +179,8 @@ class Network:
     tcp_control: str = "cubic"
     tcp_warm: bool = True  # connections stay open from message to message
     fatpipe: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # links that cap but are not shared
+    burst: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # (L, 3): chains of losses; zeros: none
+    queue_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (L,): room of the queues; infinity: no end
     way: Callable[[Any, Any], list[tuple[Any, Any]]] | None = None  # the links from host to host, where they are given
     notes: tuple[str, ...] = ()  # what reading the graph left out or filled up
     given: dict[tuple[Any, Any], list[Any]] = field(default_factory=dict)  # hosts -> the nodes of the way between them
@@ -184,15 +204,17 @@ class Network:
         cls,
         graph: nx.Graph,
         link: LinkSpec | None = None,
-        overrides: Mapping[tuple[Any, Any], Mapping[str, float]] | None = None,
+        overrides: Mapping[tuple[Any, Any], Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> Network:
         """The network over `graph`: an undirected edge is two links; edge attributes `bandwidth`, `latency`, `loss`
-        (bytes/s, s, probability) override `link`, and `overrides` override both. A node with a true attribute
-        `router` forwards only; an edge with a true `fatpipe` caps each message, but they do not share it. Where the
-        graph has an attribute `way`, it gives the edges from one host to another, in the place of shortest paths.
+        (bytes/s, s, probability), `burst` (as in a scenario, or a chain of three), `queue` (bytes) and `fatpipe` (it
+        caps each message, but they do not share it) override `link`, and `overrides` override both. A node with a true
+        attribute `router` forwards only. Where the graph has an attribute `way`, it gives the edges from one host to
+        another, in the place of shortest paths.
         """
         link = link or LinkSpec()
+        default = {short: getattr(link, long) for short, long in _ATTRIBUTES.items()}
         hosts = [v for v, data in graph.nodes(data=True) if not data.get("router")]
         names = hosts + [v for v, data in graph.nodes(data=True) if data.get("router")]
         if not hosts:
@@ -203,25 +225,40 @@ class Network:
         for a, b, data in graph.edges(data=True):
             if a == b:
                 continue
+            own = of_edge(a, b, data, _ATTRIBUTES)
             for s, t in ((a, b),) if graph.is_directed() else ((a, b), (b, a)):
-                given = {**{k: data[k] for k in _ATTRIBUTES if k in data}, **overrides.get((s, t), {})}
-                spec = [float(given.get(k, getattr(link, long))) for k, long in _ATTRIBUTES.items()]
-                rows.append((number[s], number[t], *spec, float(bool(data.get("fatpipe")))))
+                given = {**own, **overrides.get((s, t), {})}
+                rows.append((number[s], number[t], *(given.get(k, value) for k, value in default.items())))
         for s, t in overrides:
             if not graph.has_edge(s, t):
                 raise ScenarioError(f"there is no link {s} -> {t} in the network's graph", field="network.links")
-        rows.sort()
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), 6)
-        if (table[:, 2] <= 0).any():
+        rows.sort(key=lambda row: row[:2])  # several edges between two nodes keep their order
+        columns = dict(
+            zip(("source", "target", *_ATTRIBUTES), zip(*rows, strict=True) if rows else [()] * 8, strict=True)
+        )
+        source, target = (np.array(columns[end], np.int64) for end in ("source", "target"))
+        bandwidth, latency, loss, queue = (
+            np.array(columns[name], np.float64) for name in ("bandwidth", "latency", "loss", "queue")
+        )
+        burst = np.array(columns["burst"], np.float64).reshape(-1, 3)
+        if (bandwidth <= 0).any():
             raise ScenarioError("every link needs a bandwidth above 0", field="network.link.bandwidth")
-        policy = options.get("policy", "retry")
-        if policy == "retry" and (table[:, 4] >= 1).any():
+        if options.get("policy", "retry") == "retry" and any(map(loses_all, columns["loss"], columns["burst"])):
             raise ScenarioError("a link that loses every packet never delivers under policy retry: choose a loss "
                                 "below 1, or policy drop", field="network.link.loss", value=1.0)  # fmt: skip
+        if burst[:, 0].any() and options.get("loss_unit") == "message":
+            raise ScenarioError("bursts are runs of packets within a message, and with `loss_unit: message` each "
+                                "message is lost or not on its own: give the mean as `loss`",
+                                field="network.loss_unit", value="message")  # fmt: skip
+        notes = tuple(graph.graph.get("read_notes", ()))
+        if np.isfinite(queue).any() and options.get("model") != "tcp":
+            notes += (
+                f"queues are left out: under model {options.get('model', 'independent')} none overflows; tcp's do",
+            )
         return cls(
-            hosts, names, table[:, 0].astype(np.int64), table[:, 1].astype(np.int64),
-            table[:, 3].copy(), table[:, 2].copy(), table[:, 4].copy(), fatpipe=table[:, 5] > 0,
-            way=graph.graph.get("way"), notes=tuple(graph.graph.get("read_notes", ())),
+            hosts, names, source, target, latency, bandwidth, loss,
+            fatpipe=np.array(columns["fatpipe"], bool), burst=burst, queue_bytes=queue,
+            way=graph.graph.get("way"), notes=notes,
             **options,
         )  # fmt: skip
 

@@ -203,5 +203,8 @@ def links_of(book: Book) -> Links:
         np.concatenate((network.bandwidth_bytes_per_s, network.up_bytes_per_s, network.down_bytes_per_s)),
         np.concatenate((network.latency_s, none)),
         np.concatenate((network.fatpipe if len(network.fatpipe) else np.zeros(size), none)) > 0,
-        np.concatenate((network.loss, none)), np.zeros((total, 3)), np.full(total, np.inf), tuple(names),
+        np.concatenate((network.loss, none)),
+        np.concatenate((network.burst if len(network.burst) else np.zeros((size, 3)), np.zeros((len(none), 3)))),
+        np.concatenate((network.queue_bytes if len(network.queue_bytes) else np.full(size, np.inf), none + np.inf)),
+        tuple(names),
     )  # fmt: skip

@@ -24,7 +24,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from simnet import sources
 from simnet.errors import DataError, ScenarioError, TopologyError, nearest
 from simnet.explain import explain
-from simnet.fields import Bandwidth, Bytes, Host, Loss, PositiveSeconds, Probability, Seconds, Section, refuse
+from simnet.fields import Bandwidth, Bytes, Host, Loss, PositiveSeconds, Seconds, Section, refuse
+from simnet.links import NO_BURSTS, Burst
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.traces import AtEnd, Trace, read_trace
@@ -38,14 +39,6 @@ class HostPorts(Section):
 
     up: Bandwidth | None = None
     down: Bandwidth | None = None
-
-
-class Burst(Section):
-    """A Gilbert-Elliott chain, stepped once a packet; in its bad state packets are lost with probability `loss`."""
-
-    to_bad: Probability
-    to_good: Probability
-    loss: Probability = 1.0
 
 
 class LinkTrace(Section):
@@ -181,7 +174,7 @@ class _Builder:
             trace = self._trace(i, link)
             bandwidth = trace.mean if trace is not None else link.bandwidth
             assert bandwidth is not None  # the section asks for one or the other
-            burst = (link.burst.to_bad, link.burst.to_good, link.burst.loss) if link.burst else (0.0, 0.0, 0.0)
+            burst = link.burst.chain if link.burst else NO_BURSTS
             for a, b in link.ends():
                 self.ends.append((self._node(a, f"links.{i}"), self._node(b, f"links.{i}")))
                 row = (bandwidth, link.latency, link.fatpipe, link.loss, burst, link.queue, f"{a}->{b}")
