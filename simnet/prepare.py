@@ -121,7 +121,7 @@ def prepare(scenario: Scenario) -> Plan:
         members = assign_roles(scenario, algorithm, network)
         data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
         problem = make_problem(scenario, data_hosts, profiles)
-        presence = whereabouts(scenario.nodes, network, scenario.seed, scenario.written)
+        presence = whereabouts(scenario.nodes, network, scenario.seed, scenario.written, scenario.base_dir)
         plan = Plan(
             scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence
         )

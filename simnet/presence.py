@@ -18,20 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simnet import streams
-
-INF = float("inf")
-_BLOCK = 32  # intervals of one host drawn at a time
-
-Interval = tuple[float, float]
-
-
-class Poisson(NamedTuple):
-    """Exponential times there, of mean `every_s`, and away, of mean `for_s`; nobody departs after `until_s`."""
-
-    every_s: float
-    for_s: float
-    until_s: float = INF
+from simnet.laws import INF, Interval, Law
 
 
 class Spells(NamedTuple):
@@ -60,7 +47,7 @@ class Presence:
         self,
         n: int,
         away: Mapping[int, Sequence[Interval]] | None = None,
-        drawn: Mapping[int, Poisson] | None = None,
+        drawn: Mapping[int, Law] | None = None,
         slow: Mapping[int, Sequence[tuple[float, float, float]]] | None = None,
         seed: int = 0,
     ) -> None:
@@ -103,24 +90,17 @@ class Presence:
     def _draw(self, host: int) -> bool:
         """Some more absences of a host; False where there are no more."""
         law, block = self._law[host], self._blocks[host]
-        if self._over[host] > law.until_s:
+        if self._over[host] > law.until_s or self._over[host] == INF:
             return False
         self._blocks[host] = block + 1
-        keys = streams.keys(streams.key(self._seed, "absence"), np.array([host]))
-        spans = -streams.exact_log(1.0 - streams.uniform(keys, 2 * _BLOCK, start=block * 2 * _BLOCK)[0])
-        starts, ends, now = self._starts[host], self._ends[host], self._over[host]
-        for there, gone in zip(spans[::2].tolist(), spans[1::2].tolist(), strict=True):
-            start = now + law.every_s * there
-            if start > law.until_s:
-                self._over[host] = INF
-                return True
-            now = start + law.for_s * gone
+        starts, ends = self._starts[host], self._ends[host]
+        spells, self._over[host] = law.block(self._seed, host, block, self._over[host])
+        for start, end in spells:
             if starts and start <= ends[-1]:
-                ends[-1] = now
-            elif now > start:
+                ends[-1] = end
+            elif end > start:
                 starts.append(start)
-                ends.append(now)
-        self._over[host] = now
+                ends.append(end)
         return True
 
     def back(self, host: int, t: float) -> float:
