@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 try:
@@ -16,8 +17,16 @@ except ValueError:  # a stand-in in sys.modules that has no spec
 
 def kept(function: Callable[..., Any]) -> Any:
     """`function` compiled, and kept on disk for the next process where there is a folder to keep it in."""
-    if not COMPILED:
-        return function
+    return _kept(function, ()) if COMPILED else function
+
+
+def kept_with(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:
+    """The same for a function that calls others in the folders of `modules`."""
+    folders = tuple(Path(str(module.__file__)).parent for module in modules)
+    return lambda function: _kept(function, folders) if COMPILED else function
+
+
+def _kept(function: Callable[..., Any], folders: tuple[Path, ...]) -> Any:
     from numba import njit
 
     try:
@@ -26,7 +35,7 @@ def kept(function: Callable[..., Any]) -> Any:
         if "cannot cache" not in str(error):
             raise
         return njit(function)
-    return made if _stamped(made, Path(function.__code__.co_filename).parent) else njit(function)
+    return made if _stamped(made, (Path(function.__code__.co_filename).parent, *folders)) else njit(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -38,8 +47,8 @@ def inlined(function: Callable[..., Any]) -> Any:
     return njit(inline="always")(function)
 
 
-def _stamped(made: Any, folder: Path) -> bool:
-    """Let what is kept stand for the source of the whole folder, not for the function's own file alone.
+def _stamped(made: Any, folders: tuple[Path, ...]) -> bool:
+    """Let what is kept stand for the source of whole folders, not for the function's own file alone.
 
     numba looks at the file of the function that is called; those that it calls in other files would go stale. Where
     numba keeps its stamp elsewhere, nothing is kept.
@@ -47,11 +56,11 @@ def _stamped(made: Any, folder: Path) -> bool:
     index: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
     if not hasattr(index, "_source_stamp"):
         return False
-    index._source_stamp = _stamp_of(folder)
+    index._source_stamp = _stamp_of(folders)
     return True
 
 
 @cache
-def _stamp_of(folder: Path) -> tuple[float, int]:
-    files = [path.stat() for path in sorted(folder.glob("*.py"))]
+def _stamp_of(folders: tuple[Path, ...]) -> tuple[float, int]:
+    files = [path.stat() for folder in folders for path in sorted(folder.glob("*.py"))]
     return max(file.st_mtime for file in files), sum(file.st_size for file in files)

@@ -28,6 +28,9 @@ from simnet.timeplane.account import NeedsEvents, NeedsWalker
 from simnet.timeplane.walker import NeedsItems
 
 WORTH_COMPILING = 300_000  # messages: fewer take the plain walker less time than loading compiled code
+WORTH_COMPILING_SHARED = (
+    100_000  # the same where messages share links: the plain walker needs 20 to 50 us more for each
+)
 
 Source = str | Path | Mapping[str, Any] | Scenario
 
@@ -162,13 +165,15 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
     if algorithm.partners_by_time:
         return _meeting_candidates(plan)
     tiers = [("events", "lockstep"), ("events", "items")]
-    if execution.tier == "events" or (execution.tier == "auto" and plan.network.model != "independent"):
+    if execution.tier == "events":
         return tiers
     if execution.tier in ("arrays", "compiled"):
         return [(execution.tier, "lockstep")]
-    worthwhile = len(plan.topology.edges(0)[0]) * plan.scenario.rounds >= WORTH_COMPILING
+    shared = plan.network.model != "independent"
+    least = WORTH_COMPILING_SHARED if shared else WORTH_COMPILING
+    worthwhile = len(plan.topology.edges(0)[0]) * plan.scenario.rounds >= least
     compiled = [("compiled", "lockstep")] if worthwhile and find_spec("numba") is not None else []
-    return [("arrays", "lockstep"), *compiled, *tiers]
+    return [*compiled, *tiers] if shared else [("arrays", "lockstep"), *compiled, *tiers]
 
 
 def _meeting_candidates(plan: Plan) -> list[tuple[str, str]]:

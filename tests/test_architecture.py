@@ -139,7 +139,10 @@ def test_our_own_names_begin_with_simnet() -> None:
 
 
 # the tier that numba makes
-_NUMBA = ("compiled", "compiled_cuts", "events", "pairwise", "pairwise_loop", "state", "tables")
+_NUMBA = (
+    "compiled", "compiled_cuts", "compiled_flows", "compiled_parts", "events", "pairwise", "pairwise_loop", "state",
+    "tables",
+)  # fmt: skip
 COMPILED = {f"simnet.timeplane.{name}" for name in _NUMBA}
 
 

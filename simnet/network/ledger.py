@@ -8,6 +8,8 @@ did not leave it: what leaves the links into a router enters those out of it. Wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simnet.network.fate import Fate
@@ -63,6 +65,23 @@ class Ledger:
             np.add.at(self._bytes[4], acknowledged_by, acknowledgement)
             total += acknowledgement * len(acknowledged_by)
         self._round(round, total, 0)
+
+    def add_overheads(
+        self, round_M: np.ndarray, way_M: np.ndarray, header_M: np.ndarray, again_M: np.ndarray, back_M: np.ndarray,
+        forward: Sequence[Sequence[int]], backward: Sequence[Sequence[int]],
+    ) -> None:  # fmt: skip
+        """The same for M messages, by the number of their ways; whole numbers of bytes, as float64."""
+        for row, amount_M, ways in ((2, header_M, forward), (3, again_M, forward), (4, back_M, backward)):
+            for w, total in enumerate(np.bincount(way_M, amount_M).tolist()):
+                if total:
+                    np.add.at(self._bytes[row], np.array(ways[w], np.int64), int(total))
+                    if row == 3 and ways[w]:
+                        self._lost_bytes[ways[w][-1]] += int(total)
+        there = np.array([len(way) for way in forward], np.int64)[way_M]
+        back = np.array([len(way) for way in backward], np.int64)[way_M]
+        totals = np.bincount(round_M, (header_M + again_M) * there + back_M * back)
+        for round in np.unique(round_M).tolist():
+            self._round(round, int(totals[round]), 0)
 
     def add_counts(self, edges: EdgeSet, payload: int, count_E: np.ndarray) -> None:
         """Enter `count_E` lossless messages of `payload` bytes (headers apart) on each edge; they belong to no round

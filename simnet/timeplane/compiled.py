@@ -14,169 +14,85 @@ without all that.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from simnet.entries import Op
-from simnet.jit import kept
-from simnet.timeplane.state import NOBODY, Calendar, Edges, Heap, Hosts, Places, Table
+from simnet.jit import kept_with
+from simnet.network.flows import moves
+from simnet.network.flows.moves import add_to, advance_to, next_time_of
+from simnet.network.flows.state import DONE as FLOWS_DONE
+from simnet.network.flows.state import DONE_LOST, DONE_S, DONE_SLOT, DONE_TAG, FREE_COUNT
+from simnet.timeplane.compiled_parts import (
+    AGAIN,
+    CLOSINGS,
+    CURRENT,
+    DEADLINE,
+    DEPARTURE,
+    DONE,
+    DUE,
+    ENTRIES,
+    FIRST_BIT,
+    FIRST_REPORT,
+    LATE,
+    LEFT,
+    NEXT,
+    NOTES,
+    OVERHEAD,
+    REPORTS,
+    RESUME,
+    SENT,
+    SERIAL,
+    SETTLE,
+    SETTLING,
+    SHOWN,
+    SIZE,
+    SPANS,
+    TAGS,
+    UNFINISHED,
+    WARM,
+    WHO,
+    arrived,
+    back,
+    done_at,
+    leaves,
+    note,
+    pop,
+    push,
+    settle_later,
+    span,
+    there,
+    waited,
+    wake,
+)
+from simnet.timeplane.state import NOBODY, Calendar, Carried, Edges, Heap, Hosts, Places, Table
 
-__all__ = ["NOBODY", "Calendar", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
+__all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
-RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE = range(5)  # kinds of events
 # why a call returns
 ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED, DEPARTED, NEEDS_ABSENCES = range(9)
-
-SIZE, SEQUENCE, CURRENT, ENTRIES, DONE, REPORTS, CLOSINGS, SPANS, SERIAL, SHOWN, FIRST_REPORT, WHO = range(12)
-
-
-# Arrays are handed to the inner functions one by one: a whole tuple would be counted in and out at every call.
+NEARLY = 1.0 + 1e-9  # what happens within rounding of an instant is of that instant: absences are known so far
 
 
-@njit(inline="always")
-def _push(ht, ho, hr, hw, hx, state, t, priority, kind, a, b, c, x, y):
-    i = state[SIZE]
-    row = hr[i]
-    hw[row, 0] = kind
-    hw[row, 1] = a
-    hw[row, 2] = b
-    hw[row, 3] = c
-    hx[row, 0] = x
-    hx[row, 1] = y
-    order = (priority << 58) | state[SEQUENCE]
-    state[SIZE] = i + 1
-    state[SEQUENCE] += 1
-    while i > 0:
-        up = (i - 1) >> 1
-        if ht[up] < t or (ht[up] == t and ho[up] < order):
-            break
-        ht[i] = ht[up]
-        ho[i] = ho[up]
-        hr[i] = hr[up]
-        i = up
-    ht[i] = t
-    ho[i] = order
-    hr[i] = row
-
-
-@njit(inline="always")
-def _pop(ht, ho, hr, state):
-    """Take the first event out; its row and time stay behind the end."""
-    size = state[SIZE] - 1
-    state[SIZE] = size
-    t, order, row = ht[size], ho[size], hr[size]
-    ht[size], hr[size] = ht[0], hr[0]
-    i = 0
-    while True:
-        down = 2 * i + 1
-        if down >= size:
-            break
-        right = down + 1
-        if right < size and (ht[right] < ht[down] or (ht[right] == ht[down] and ho[right] < ho[down])):
-            down = right
-        if t < ht[down] or (t == ht[down] and order < ho[down]):
-            break
-        ht[i] = ht[down]
-        ho[i] = ho[down]
-        hr[i] = hr[down]
-        i = down
-    if size > 0:
-        ht[i] = t
-        ho[i] = order
-        hr[i] = row
-
-
-@njit(inline="always")
-def _span(spans, reports, state, node, kind, start, end, until, shown_nodes, shown_rounds):
-    if state[SHOWN] and node < shown_nodes and reports[node] < shown_rounds and end > start:
-        k = state[SPANS]
-        state[SPANS] = k + 1
-        spans[k, 0] = node
-        spans[k, 1] = kind
-        spans[k, 2] = start
-        spans[k, 3] = min(end, until)
-        spans[k, 4] = reports[node]
-
-
-@njit(inline="always")
-def _passed(ptr, starts, i, t):
-    """The first interval of host i that begins after t."""
-    low, high = ptr[i], ptr[i + 1]
-    while low < high:
-        middle = (low + high) >> 1
-        if starts[middle] <= t:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(inline="always")
-def _back(ptr, starts, ends, i, t):
-    k = _passed(ptr, starts, i, t)
-    return ends[k - 1] if k > ptr[i] and t < ends[k - 1] else t
-
-
-@njit(inline="always")
-def _there(ptr, starts, ends, i, a, b):
-    total = 0.0
-    t = _back(ptr, starts, ends, i, a)
-    while t < b:
-        k = _passed(ptr, starts, i, t)
-        leaves = starts[k] if k < ptr[i + 1] else np.inf
-        total += min(leaves, b) - t
-        t = _back(ptr, starts, ends, i, leaves) if leaves < b else np.inf
-    return total
-
-
-@njit(inline="always")
-def _work(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, t, seconds):
-    while t < np.inf:
-        k = _passed(slow_ptr, slow_starts, i, t)
-        factor = 1.0
-        turn = slow_starts[k] if k < slow_ptr[i + 1] else np.inf
-        if k > slow_ptr[i] and t < slow_ends[k - 1]:
-            factor, turn = factors[k - 1], slow_ends[k - 1]
-        k = _passed(ptr, starts, i, t)
-        stop = min(starts[k] if k < ptr[i + 1] else np.inf, turn)
-        end = t + seconds * factor
-        if end <= stop:
-            t = _back(ptr, starts, ends, i, end)
-            break
-        seconds = max(0.0, seconds - (stop - t) / factor)
-        t = _back(ptr, starts, ends, i, stop)
-    return t
-
-
-@njit(inline="always")
-def _waited(
-    idle, comm, spans, reports, state, away, has, ptr, starts, ends, i, since, end, handed, until, shown_nodes,
+@kept_with(moves)
+def walk(
+    heap,
+    places,
+    edges,
+    table,
+    hosts,
+    calendar,
+    engine,
+    carried,
+    state,
+    clock,
+    until,
+    shown_nodes,
     shown_rounds,
-):  # fmt: skip
-    end = min(end, until)
-    turn = min(max(handed, since), end)
-    if away is not None and has[i]:
-        idle[i] += _there(ptr, starts, ends, i, since, turn)
-        comm[i] += _there(ptr, starts, ends, i, turn, end)
-    else:
-        idle[i] += turn - since
-        comm[i] += end - turn
-    _span(spans, reports, state, i, 2, since, end, until, shown_nodes, shown_rounds)
-
-
-@njit(inline="always")
-def _leave(leave, remaining, last, closings, state, s, i, now):
-    leave[s, i] = now
-    remaining[s] -= 1
-    if remaining[s] == 0:
-        last[s] = i
-        closings[state[CLOSINGS]] = s
-        state[CLOSINGS] += 1
-
-
-@kept
-def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown_nodes, shown_rounds, most_out):
-    """Walk until Python is needed; `state` and `clock` carry over from call to call."""
+    most_out,
+):
+    """Walk until Python is needed; `state` and `clock` carry over from call to call. `engine`, `carried`: the flows of
+    messages that share links, and whose they are; None where nothing is shared.
+    """
     ht, ho, hr, hw, hx = heap.t, heap.order, heap.row, heap.what, heap.x
     x_id, x_edges, deadline_s, remaining, unknown, last = (
         places.id, places.edges, places.deadline_s, places.remaining, places.unknown, places.last,
@@ -185,8 +101,8 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
         places.active, places.left, places.latest, places.handed, places.start, places.since, places.leave,
         places.arrival, places.offset, places.own, places.busy,
     )  # fmt: skip
-    host_ports, ports, ranks, port_messages, edge, target = (
-        edges.host_ports, edges.port, edges.rank, edges.port_messages, edges.edge, edges.target,
+    host_ports, ports, ranks, port_messages, edge, target, way = (
+        edges.host_ports, edges.port, edges.rank, edges.port_messages, edges.edge, edges.target, edges.way,
     )  # fmt: skip
     ops, arguments, work, report_position = table.op, table.argument, table.seconds, table.report_position
     pos, waiting, reports, compute, comm, idle, free, receive_free, spans, closings = (
@@ -199,12 +115,61 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
         calendar.slow_ptr, calendar.slow_start, calendar.slow_end, calendar.slow_factor,
     )  # fmt: skip
     room, span_room = len(ht), len(spans)
+    arrive = 0  # over shared links: what the network did until now is to be learnt (2: and more of this instant)
+    if engine is not None:
+        route_start, route_link, route_share, route, links = (
+            engine.route_start, engine.route_link, engine.route_share, engine.route, engine.link,
+        )  # fmt: skip
+        chain, flow, slot, entry, heap_t, heap_row = (
+            engine.chain, engine.flow, engine.slot, engine.entry, engine.heap_t, engine.heap_row,
+        )  # fmt: skip
+        queue_t, queue_i, flows, flows_clock = engine.queue_t, engine.queue_i, engine.state, engine.clock
+        message, handed_s, opened, notes, amounts = (
+            carried.message, carried.handed_s, carried.opened, carried.notes, carried.amounts,
+        )  # fmt: skip
+        more = len(message) + len(pos) + most_out + 8
     while True:
+        if state[CLOSINGS]:
+            return CLOSED
+        if engine is not None:
+            if arrive > 0:
+                now = clock[0]
+                count = advance_to(
+                    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row,
+                    queue_t, queue_i, flows, flows_clock, now,
+                )  # fmt: skip
+                order = np.argsort(slot[:count, DONE_TAG])  # as they were handed over
+                for k in range(count):
+                    d = order[k]
+                    f = slot[d, DONE_SLOT]
+                    a, b, c, sender, sent, t = (
+                        message[f, 0], message[f, 1], message[f, 2], message[f, 3], handed_s[f], flow[d, DONE_S],
+                    )  # fmt: skip
+                    span(spans, reports, state, sender, 1, sent, t, until, shown_nodes, shown_rounds)
+                    if flow[d, DONE_LOST] > 0.0:
+                        note(notes, amounts, state, AGAIN, reports[sender], message[f, 4], flow[d, DONE_LOST])
+                    if remaining[a] == 0 and leave[a, c] < np.inf:
+                        note(notes, amounts, state, LATE, a, b, t)
+                    if arrived(
+                        state, remaining, unknown, left, latest, handed, arrival, waiting, closings, a, b, c, t, sent,
+                    ):  # fmt: skip
+                        wake(
+                            ht, ho, hr, hw, hx, state, latest, handed, start, since, deadline_s, waiting, reports,
+                            comm, idle, spans, away, has, ptr, starts, ends, until, shown_nodes, shown_rounds, a, c,
+                        )  # fmt: skip
+                flows[FLOWS_DONE] = 0
+                if arrive == 2:
+                    settle_later(ht, ho, hr, hw, hx, state, now)
+                arrive = 0
+                continue
+            if (
+                state[SIZE] + more > room or state[NOTES] + more > len(notes)
+                or (state[SHOWN] and state[SPANS] + more > span_room)
+            ):  # fmt: skip
+                return NEEDS_ROOM
         i = state[CURRENT]
         if i < 0:
-            if state[CLOSINGS]:
-                return CLOSED
-            if state[SIZE] == 0:
+            if state[SIZE] == 0 or (engine is not None and state[UNFINISHED] == 0):
                 return ENDED
             if ht[0] > until:
                 return UNTIL
@@ -215,7 +180,10 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 if t > known_s[0]:
                     clock[1] = t
                     return NEEDS_ABSENCES
-            _pop(ht, ho, hr, state)
+            if engine is not None and away is not None and ht[0] * NEARLY > known_s[0]:
+                clock[1] = ht[0] * NEARLY
+                return NEEDS_ABSENCES
+            pop(ht, ho, hr, state)
             end = state[SIZE]
             row = hr[end]
             now = ht[end]
@@ -227,42 +195,42 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                 state[WHO] = a
                 return DEPARTED
             elif kind == LEFT:
-                _leave(leave, remaining, last, closings, state, a, b, now)
+                leaves(leave, remaining, last, closings, state, a, b, now)
                 pos[b] += 1
                 state[CURRENT] = b
             elif kind == DEADLINE:
                 if waiting[b] == a and x_id[a] == c:
                     waiting[b] = -1
-                    _waited(
+                    waited(
                         idle, comm, spans, reports, state, away, has, ptr, starts, ends, b, since[a, b], now, now,
                         until, shown_nodes, shown_rounds,
                     )  # fmt: skip
-                    _leave(leave, remaining, last, closings, state, a, b, now)
+                    leaves(leave, remaining, last, closings, state, a, b, now)
                     pos[b] += 1
                     state[CURRENT] = b
+            elif engine is not None and kind == SETTLE:
+                state[SETTLING] = 0
+                t = next_time_of(
+                    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row,
+                    queue_t, queue_i, flows, flows_clock,
+                )  # fmt: skip
+                state[DUE] += 1
+                if t < np.inf:
+                    push(ht, ho, hr, hw, hx, state, max(t, now), 0, NEXT, state[DUE], 0, 0, 0.0, 0.0)
+            elif engine is not None and kind == NEXT:
+                if a == state[DUE]:
+                    arrive = 2
             else:  # FIRST_BIT of the message on edge b of exchange a at host c
                 t = max(now, receive_free[c]) + hx[row, 0]
                 sent = hx[row, 1]
                 receive_free[c] = t
-                arrival[a, b] = t
-                latest[a, c] = max(latest[a, c], t)
-                handed[a, c] = max(handed[a, c], sent)
-                unknown[a] -= 1
-                left[a, c] -= 1
-                if left[a, c] == 0 and waiting[c] == a:
-                    waiting[c] = -1
-                    t = min(latest[a, c], start[a, c] + deadline_s[a])
-                    if away is not None and has[c]:
-                        t = _back(ptr, starts, ends, c, t)
-                    _waited(
-                        idle, comm, spans, reports, state, away, has, ptr, starts, ends, c, since[a, c], t,
-                        handed[a, c], until, shown_nodes, shown_rounds,
+                if arrived(
+                    state, remaining, unknown, left, latest, handed, arrival, waiting, closings, a, b, c, t, sent,
+                ):  # fmt: skip
+                    wake(
+                        ht, ho, hr, hw, hx, state, latest, handed, start, since, deadline_s, waiting, reports,
+                        comm, idle, spans, away, has, ptr, starts, ends, until, shown_nodes, shown_rounds, a, c,
                     )  # fmt: skip
-                    if t < np.inf:
-                        _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, a, c, 0, 0.0, 0.0)
-                if unknown[a] == 0 and remaining[a] == 0:  # closed before; now nothing is on its way either
-                    closings[state[CLOSINGS]] = -1 - a
-                    state[CLOSINGS] += 1
             continue
 
         now = clock[0]
@@ -284,6 +252,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
             hosts.finished[i] = True
             hosts.finish_s[i] = now
             state[CURRENT] = -1
+            state[UNFINISHED] -= 1
             continue
         if state[SIZE] + most_out + 4 > room or state[SPANS] + 2 * most_out + 4 > span_room:
             return NEEDS_ROOM
@@ -299,21 +268,21 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                     clock[1] = finished
                     return NEEDS_ABSENCES
                 if op == WORK:
-                    finished = _work(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, now, seconds)
+                    finished = done_at(ptr, starts, ends, slow_ptr, slow_starts, slow_ends, factors, i, now, seconds)
                     if known_s[0] < finished < np.inf:
                         clock[1] = finished
                         return NEEDS_ABSENCES
                 else:
-                    finished = _back(ptr, starts, ends, i, finished)
+                    finished = back(ptr, starts, ends, i, finished)
             pos[i] = p + 1
             if op == WORK:
                 if away is not None and has[i]:
-                    compute[i] += _there(ptr, starts, ends, i, now, min(finished, until))
+                    compute[i] += there(ptr, starts, ends, i, now, min(finished, until))
                 else:
                     compute[i] += seconds if finished <= until else until - now
-                _span(spans, reports, state, i, 0, now, finished, until, shown_nodes, shown_rounds)
+                span(spans, reports, state, i, 0, now, finished, until, shown_nodes, shown_rounds)
             if finished < np.inf:
-                _push(ht, ho, hr, hw, hx, state, finished, 1, RESUME, i, 0, 0, 0.0, 0.0)
+                push(ht, ho, hr, hw, hx, state, finished, 1, RESUME, i, 0, 0, 0.0, 0.0)
             state[CURRENT] = -1
             continue
         s = arguments[p]
@@ -321,7 +290,7 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
             return NEEDS_PLACE
         if away is not None and op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
             last_t = now + deadline_s[s] if deadline_s[s] < np.inf else now
-            if active[s, i] and not state[SERIAL]:
+            if active[s, i] and not state[SERIAL] and engine is None:
                 k = x_edges[s]
                 for q in range(host_ports[k, i], host_ports[k, i + 1]):
                     begin = max(now, free[ports[k, q]])
@@ -330,7 +299,29 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
             if last_t > known_s[0]:
                 clock[1] = last_t
                 return NEEDS_ABSENCES
-        if op != FINISH:
+        if op != FINISH and engine is not None:
+            k = x_edges[s]
+            if active[s, i] and host_ports[k, i] < host_ports[k, i + 1]:
+                if flows_clock[0] < now:
+                    arrive = 1
+                    continue
+                if flows[FREE_COUNT] < most_out:
+                    return NEEDS_ROOM
+                for m in range(port_messages[k, host_ports[k, i]], port_messages[k, host_ports[k, i + 1]]):
+                    e, w = edge[k, m], way[k, m]
+                    f = add_to(
+                        route_start, route_link, route, chain, flow, slot, entry, heap_t, heap_row, flows, now,
+                        2 * w + opened[w], own[s, e], state[TAGS],
+                    )  # fmt: skip
+                    state[TAGS] += 1
+                    opened[w] = state[WARM]
+                    message[f, 0], message[f, 1], message[f, 2], message[f, 3] = s, e, target[k, m], i
+                    message[f, 4], handed_s[f] = w, now
+                    if state[OVERHEAD]:
+                        note(notes, amounts, state, SENT, reports[i], w, own[s, e])
+                settle_later(ht, ho, hr, hw, hx, state, now)
+            start[s, i] = now
+        elif op != FINISH:
             start[s, i] = now
             if active[s, i]:
                 k = x_edges[s]
@@ -339,62 +330,53 @@ def walk(heap, places, edges, table, hosts, calendar, state, clock, until, shown
                     begin = max(now, free[port])
                     ended = begin + busy[s, ranks[k, q]]
                     free[port] = ended
-                    _span(spans, reports, state, i, 1, begin, ended, until, shown_nodes, shown_rounds)
+                    span(spans, reports, state, i, 1, begin, ended, until, shown_nodes, shown_rounds)
                     for m in range(port_messages[k, q], port_messages[k, q + 1]):
                         e = edge[k, m]
                         j = target[k, m]
                         t = begin + offset[s, e]
                         if state[SERIAL]:
-                            _push(
+                            push(
                                 ht, ho, hr, hw, hx, state, max(now, t - own[s, e]), 1, FIRST_BIT, s, e, j, own[s, e],
                                 now,
                             )  # fmt: skip
                             continue
-                        arrival[s, e] = t
-                        if t > latest[s, j]:
-                            latest[s, j] = t
-                        handed[s, j] = now
-                        unknown[s] -= 1
-                        left[s, j] -= 1
-                        if left[s, j] == 0 and waiting[j] == s:
-                            waiting[j] = -1
-                            t = min(latest[s, j], start[s, j] + deadline_s[s])
-                            if away is not None and has[j]:
-                                t = _back(ptr, starts, ends, j, t)
-                            _waited(
-                                idle, comm, spans, reports, state, away, has, ptr, starts, ends, j, since[s, j], t,
-                                handed[s, j], until, shown_nodes, shown_rounds,
+                        if arrived(
+                            state, remaining, unknown, left, latest, handed, arrival, waiting, closings, s, e, j, t,
+                            now,
+                        ):  # fmt: skip
+                            wake(
+                                ht, ho, hr, hw, hx, state, latest, handed, start, since, deadline_s, waiting, reports,
+                                comm, idle, spans, away, has, ptr, starts, ends, until, shown_nodes, shown_rounds, s, j,
                             )  # fmt: skip
-                            if t < np.inf:
-                                _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, j, 0, 0.0, 0.0)
-            if op == START:
-                pos[i] = p + 1
-                continue
+        if op == START:
+            pos[i] = p + 1
+            continue
         # the exchange's result: at once, at a known moment, or when all that is missing is known
         since[s, i] = now
         limit = start[s, i] + deadline_s[s]
         if away is not None and has[i]:
-            limit = _back(ptr, starts, ends, i, limit)
+            limit = back(ptr, starts, ends, i, limit)
         t = now
         if active[s, i]:
             if left[s, i] == 0:
                 t = min(latest[s, i], limit)
                 if away is not None and has[i]:
-                    t = _back(ptr, starts, ends, i, t)
+                    t = back(ptr, starts, ends, i, t)
             elif limit >= now:
                 waiting[i] = s
                 if limit < np.inf:
-                    _push(ht, ho, hr, hw, hx, state, limit, 2, DEADLINE, s, i, x_id[s], 0.0, 0.0)
+                    push(ht, ho, hr, hw, hx, state, limit, 2, DEADLINE, s, i, x_id[s], 0.0, 0.0)
                 state[CURRENT] = -1
                 continue
         if t <= now:
-            _leave(leave, remaining, last, closings, state, s, i, now)
+            leaves(leave, remaining, last, closings, state, s, i, now)
             pos[i] = p + 1
         else:
-            _waited(
+            waited(
                 idle, comm, spans, reports, state, away, has, ptr, starts, ends, i, now, t, handed[s, i], until,
                 shown_nodes, shown_rounds,
             )  # fmt: skip
             if t < np.inf:
-                _push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, i, 0, 0.0, 0.0)
+                push(ht, ho, hr, hw, hx, state, t, 1, LEFT, s, i, 0, 0.0, 0.0)
             state[CURRENT] = -1

@@ -8,7 +8,7 @@ import numpy as np
 
 from simnet.errors import Starved
 from simnet.exchange import INF
-from simnet.timeplane import compiled as c
+from simnet.timeplane import compiled_parts as st
 from simnet.timeplane.departures import ALL_LEFT, who
 from simnet.timeplane.settle import entered_E, take_back
 
@@ -21,6 +21,7 @@ def depart(walk: CompiledWalker, i: int) -> None:
     if walk.hosts.finished[i]:
         return
     walk.gone[i] = True
+    walk.state[st.UNFINISHED] -= 1
     for x, s in sorted(walk.open.values(), key=lambda pair: pair[0].id):
         if x.closed or walk.places.leave[s, i] < INF:
             continue
@@ -28,10 +29,10 @@ def depart(walk: CompiledWalker, i: int) -> None:
             take_back(walk.account, x, i)
         walk.places.remaining[s] -= 1
         if walk.places.remaining[s] == 0:
-            walk.hosts.closings[walk.state[c.CLOSINGS]] = s
-            walk.state[c.CLOSINGS] += 1
+            walk.hosts.closings[walk.state[st.CLOSINGS]] = s
+            walk.state[st.CLOSINGS] += 1
     walk.close()
-    first, rows = int(walk.state[c.FIRST_REPORT]), len(walk.hosts.made)
+    first, rows = int(walk.state[st.FIRST_REPORT]), len(walk.hosts.made)
     for r in range(max(first, int(walk.hosts.reports[i])), first + rows):
         walk.count_out(r % rows, i)
     while not walk.stopping and walk.complete():
@@ -68,7 +69,7 @@ def check_starved(walk: CompiledWalker) -> None:
     if walk.gone.all():
         raise Starved(ALL_LEFT)
     waiting = np.flatnonzero(~hosts.finished & ~walk.gone).tolist()
-    if not waiting or walk.state[c.SIZE]:
+    if not waiting or walk.state[st.SIZE]:
         return
     host = next((h for h in waiting if walk.gone[_silent(walk, h)].any()), waiting[0])
     raise Starved(

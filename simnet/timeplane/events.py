@@ -15,11 +15,13 @@ from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.errors import RunError
 from simnet.exchange import INF, Exchange
-from simnet.network.fate import schedule
+from simnet.network.fate import schedule, sent_bytes
 from simnet.recording import Recording
 from simnet.timeplane import compiled as c
+from simnet.timeplane import compiled_parts as st
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
 from simnet.timeplane.compiled_cuts import check_starved, cut, depart, leave_waiting, stop_waiting
+from simnet.timeplane.compiled_flows import SharedLinks
 from simnet.timeplane.settle import enter_arrivals, entered_E, settle
 from simnet.timeplane.tables import EdgeTable, longer, no_places
 
@@ -31,8 +33,6 @@ class CompiledWalker:
     """Runs one recording for all hosts."""
 
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
-        if book.network.model != "independent":
-            raise NeedsWalker("messages share links")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
         n, network = book.n, book.network
@@ -62,17 +62,18 @@ class CompiledWalker:
             np.zeros((room, 4), np.int64),
             np.zeros((room, 2)),
         )
-        self.state = np.zeros(c.WHO + 1, np.int64)
-        self.state[c.CURRENT] = -1
-        self.state[c.SERIAL] = network.receive_ports == "serial"
-        self.state[c.SHOWN] = account.spans is not None
+        self.state = np.zeros(st.STATE_SIZE, np.int64)
+        self.state[st.CURRENT] = -1
+        self.state[st.SERIAL] = network.receive_ports == "serial"
+        self.state[st.SHOWN] = account.spans is not None
         self.clock = np.zeros(2)  # now, and up to when absences are wanted
         self.gone = np.zeros(n, bool)  # who has left for good
         self.calendar = self._calendar(0.0)
         self.open: dict[int, tuple[Exchange, int]] = {}  # exchange -> itself and its place
         self.at: list[Exchange | None] = []  # place -> exchange
         self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
-        self.places, self.edges = no_places(n), EdgeTable(book.n)
+        self.shared = SharedLinks(self) if network.model != "independent" else None
+        self.places, self.edges = no_places(n), EdgeTable(n, self.shared.ways_of if self.shared else None)
         self.work_of: dict[int, int] = {}  # row of work -> the entry whose seconds it holds
         self.stopping = False
         self._mark = 0
@@ -85,21 +86,25 @@ class CompiledWalker:
         self._begin()
         try:
             while not self.stopping:
+                engine, carried = self.shared.arrays if self.shared is not None else (None, None)
                 why = c.walk(
-                    self.heap, self.places, self.edges.rows, self.table, self.hosts, self.calendar, self.state,
-                    self.clock, until, SHOWN_NODES, SHOWN_ROUNDS, self.edges.most_out,
+                    self.heap, self.places, self.edges.rows, self.table, self.hosts, self.calendar, engine,
+                    carried, self.state, self.clock, until, SHOWN_NODES,
+                    SHOWN_ROUNDS, self.edges.most_out,
                 )  # fmt: skip
+                if self.shared is not None:
+                    self.shared.read_notes()
                 self.close()
                 if why == c.REPORTED:
                     self.report()
                 elif why == c.NEEDS_ENTRY:
                     self._record()
                 elif why == c.NEEDS_PLACE:
-                    self._place(int(self.hosts.pos[self.state[c.CURRENT]]))
+                    self._place(int(self.hosts.pos[self.state[st.CURRENT]]))
                 elif why == c.NEEDS_ROOM:
                     self._grow()
                 elif why == c.DEPARTED:
-                    depart(self, int(self.state[c.WHO]))
+                    depart(self, int(self.state[st.WHO]))
                 elif why == c.NEEDS_ABSENCES:
                     self.calendar = self._calendar(float(self.clock[1]))
                 elif why in (c.ENDED, c.UNTIL):
@@ -113,13 +118,13 @@ class CompiledWalker:
         """Put into the heap when each host begins, and when those depart that never return."""
         heap, presence = self.heap, self.book.presence
         leaving = np.flatnonzero(self.account.gone_n).tolist()
-        events = [(float(presence.left_s[i]), k, c.DEPARTURE, i) for k, i in enumerate(leaving)]
+        events = [(float(presence.left_s[i]), k, st.DEPARTURE, i) for k, i in enumerate(leaving)]
         for i in range(self.book.n):
             if (t := presence.back(i, 0.0)) < INF:
-                events.append((t, (1 << 58) | len(events), c.RESUME, i))
+                events.append((t, (1 << 58) | len(events), st.RESUME, i))
         for row, (t, order, kind, i) in enumerate(sorted(events)):
             heap.t[row], heap.order[row], heap.what[row, 0], heap.what[row, 1] = t, order, kind, i
-        self.state[c.SIZE] = self.state[c.SEQUENCE] = len(events)
+        self.state[st.SIZE] = self.state[st.SEQUENCE] = len(events)
 
     def _calendar(self, t: float) -> c.Calendar:
         """Who is away or slow when, up to t at the least."""
@@ -138,17 +143,20 @@ class CompiledWalker:
 
     def complete(self) -> bool:
         """Whether all have made the next report that ever will, and somebody has."""
-        row = int(self.state[c.FIRST_REPORT]) % len(self.hosts.made)
+        row = int(self.state[st.FIRST_REPORT]) % len(self.hosts.made)
         return bool(self.hosts.made[row] == self.book.n and (self.hosts.times[row] < INF).any())
 
     def _end(self, until: float) -> None:
         if not self.stopping:
             leave_waiting(self, until)
-        for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
-            if not x.closed and not self.stopping:
-                self._settle(x, s)
-            if x.closed or not self.stopping:
-                self._log(x, s)
+        flying = [(x, s) for x, s in self.open.values() if x.closed]
+        if not self.stopping:
+            for x, s in sorted(self.open.values(), key=lambda pair: pair[0].id):
+                if not x.closed:
+                    self._settle(x, s)
+                    self._log(x, s)
+        for x, s in flying:
+            self._log(x, s)
         if not self.stopping:
             check_starved(self)
 
@@ -164,13 +172,13 @@ class CompiledWalker:
 
     def report(self) -> None:
         """All hosts that are still there have made a report: tell the run."""
-        index = int(self.state[c.FIRST_REPORT])
+        index = int(self.state[st.FIRST_REPORT])
         row = index % len(self.hosts.made)
         times = self.hosts.times[row].copy()
         self.hosts.made[row] = 0
-        self.state[c.FIRST_REPORT] = index + 1
+        self.state[st.FIRST_REPORT] = index + 1
         if index + 1 >= SHOWN_ROUNDS:
-            self.state[c.SHOWN] = 0
+            self.state[st.SHOWN] = 0
         try:
             self.stopping = self.hooks.reported(self.recording, index, times)
         except RunError:
@@ -184,14 +192,14 @@ class CompiledWalker:
 
     def _slowest(self) -> int:
         """The first entry that somebody who is still there has not passed."""
-        return int(self.hosts.pos[~self.gone].min(initial=int(self.state[c.ENTRIES])))
+        return int(self.hosts.pos[~self.gone].min(initial=int(self.state[st.ENTRIES])))
 
     @property
     def times(self) -> dict[tuple[int, int], np.ndarray]:
         """(recording, report) -> times, of reports that not all hosts have made."""
         rows = len(self.hosts.made)
         found = {}
-        for r in range(int(self.state[c.FIRST_REPORT]), int(self.hosts.reports.max())):
+        for r in range(int(self.state[st.FIRST_REPORT]), int(self.hosts.reports.max())):
             made = self.hosts.reports > r
             found[self.recording.index_, r] = np.where(made, self.hosts.times[r % rows], INF)
         return found
@@ -201,25 +209,25 @@ class CompiledWalker:
     def _record(self) -> None:
         """Record entries until there is one more (or the program has ended), and copy them into the table."""
         recording = self.recording
-        p = int(self.state[c.ENTRIES])
+        p = int(self.state[st.ENTRIES])
         ended = recording.entry(p) is None
         for entry in recording.entries[p:]:
             self._copy(entry)
-        self.state[c.DONE] = ended
+        self.state[st.DONE] = ended
         reports = recording.reports
-        while self.state[c.REPORTS] < len(reports):
-            k = int(self.state[c.REPORTS])
+        while self.state[st.REPORTS] < len(reports):
+            k = int(self.state[st.REPORTS])
             if k >= len(self.table.report_position):
                 self.table = self.table._replace(report_position=longer(self.table.report_position))
             self.table.report_position[k] = reports[k].position
-            self.state[c.REPORTS] = k + 1
+            self.state[st.REPORTS] = k + 1
 
     def _copy(self, entry: Entry) -> None:
         if entry.op not in _WALKED or entry.when_task is not None:
             raise NeedsWalker("a verb other than exchanges, work and waiting")
-        if entry.op not in (Op.WORK, Op.WAIT) and entry.travel.missing == "stale" and self.state[c.SERIAL]:
+        if entry.op not in (Op.WORK, Op.WAIT) and entry.travel.missing == "stale" and self.state[st.SERIAL]:
             raise NeedsWalker("messages behind a receiver's port may turn stale")
-        p = int(self.state[c.ENTRIES])
+        p = int(self.state[st.ENTRIES])
         if p >= len(self.table.op):
             self.table = self.table._replace(op=longer(self.table.op), argument=longer(self.table.argument))
         self.table.op[p] = entry.op
@@ -230,7 +238,7 @@ class CompiledWalker:
             self.table.argument[p] = -1 if found is None else found[1]
             if found is not None and entry.op == Op.FINISH:
                 self.entry_at[found[1]] = entry
-        self.state[c.ENTRIES] = p + 1
+        self.state[st.ENTRIES] = p + 1
 
     def _work_row(self, p: int, seconds: np.ndarray) -> int:
         """A row for the seconds of entry p: one whose entry every host has passed, or a new one."""
@@ -267,9 +275,10 @@ class CompiledWalker:
         places.latest[s] = places.handed[s] = -INF
         places.start[s] = places.since[s] = places.leave[s] = places.arrival[s] = INF
         places.offset[s, : edges.size], places.busy[s, : len(busy_P)] = offset_E, busy_P
-        places.own[s, : edges.size] = size * edges.seconds_per_byte_E
+        shared = self.shared is not None
+        places.own[s, : edges.size] = sent_bytes(edges, size, x.fate) if shared else size * edges.seconds_per_byte_E
         self.at[s], self.open[x.id], self.entry_at[s] = x, (x, s), entry
-        for q in range(p, int(self.state[c.ENTRIES])):
+        for q in range(p, int(self.state[st.ENTRIES])):
             later = self.recording.entries[q]
             if later.travel is x:
                 self.table.argument[q] = s
@@ -279,8 +288,8 @@ class CompiledWalker:
 
     def close(self) -> None:
         """Exchanges that the last host has left: enter them, and let the value plane go on."""
-        count = int(self.state[c.CLOSINGS])
-        self.state[c.CLOSINGS] = 0
+        count = int(self.state[st.CLOSINGS])
+        self.state[st.CLOSINGS] = 0
         for code in self.hosts.closings[:count].tolist():
             s = code if code >= 0 else -1 - code
             x = self.at[s]
@@ -294,6 +303,7 @@ class CompiledWalker:
                 entry = self.entry_at[s]
                 self.values.catch_up(self.recording, self._mark)
                 self._mark = entry.mark + len(entry.tasks)
+                self.open[x.id] = self.open.pop(x.id)  # in the order of closing, while messages are under way
             if self.places.unknown[s] == 0:  # else a message is still before a receiver's port
                 self._log(x, s)
                 for i in np.flatnonzero(self.gone & (self.hosts.waiting == s)).tolist():
@@ -312,15 +322,19 @@ class CompiledWalker:
     # ---- room ------------------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Whatever the walk ran out of: events, spans, or rows for reports."""
-        if self.state[c.SIZE] + self.edges.most_out + 8 > len(self.heap.t):
+        """Whatever the walk ran out of: events, spans, flows, or rows for reports."""
+        more = self.edges.most_out + 8
+        if self.shared is not None and self.shared.engine is not None:
+            self.shared.fit(self.edges.most_out)
+            more = self.shared.more(self.edges.most_out)
+        while self.state[st.SIZE] + more > len(self.heap.t):
             room = len(self.heap.t)
             self.heap = c.Heap(*(longer(a) for a in self.heap))
             self.heap.row[room:] = np.arange(room, 2 * room)
         self.flush_spans()
-        while 2 * self.edges.most_out + 8 > len(self.hosts.spans):
+        while 2 * more + 8 > len(self.hosts.spans):
             self.hosts = self.hosts._replace(spans=longer(self.hosts.spans))
-        ahead = int(self.hosts.reports.max()) - int(self.state[c.FIRST_REPORT])
+        ahead = int(self.hosts.reports.max()) - int(self.state[st.FIRST_REPORT])
         if ahead >= len(self.hosts.made):
             self._more_reports()
 
@@ -330,14 +344,14 @@ class CompiledWalker:
         times, made = np.zeros((2 * old, self.book.n)), np.zeros(2 * old, np.int64)
         spent = np.zeros((2 * old, 3, self.book.n))
         times[:, self.gone], made[:] = INF, np.count_nonzero(self.gone)
-        for r in range(int(self.state[c.FIRST_REPORT]), int(hosts.reports.max())):
+        for r in range(int(self.state[st.FIRST_REPORT]), int(hosts.reports.max())):
             times[r % (2 * old)], made[r % (2 * old)] = hosts.times[r % old], hosts.made[r % old]
             spent[r % (2 * old)] = hosts.spent[r % old]
         self.hosts = hosts._replace(times=times, made=made, spent=spent)
 
     def flush_spans(self) -> None:
-        account, count = self.account, int(self.state[c.SPANS])
-        self.state[c.SPANS] = 0
+        account, count = self.account, int(self.state[st.SPANS])
+        self.state[st.SPANS] = 0
         if account.spans is not None:
             for node, kind, start, end, round in self.hosts.spans[:count].tolist():
                 account.span(int(node), _KINDS[int(kind)], start, end, int(round))

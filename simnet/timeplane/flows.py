@@ -42,27 +42,19 @@ _ROOM = 64  # flows at a time, at first
 Arrived = Callable[[int, int, float], None]
 
 
-class Flows:
-    """The flows of a run."""
+class Ways:
+    """The ways of a run's messages, and the engine that knows them."""
 
-    def __init__(self, walker: Walker) -> None:
-        self.walker, self.book = walker, walker.book
-        network = walker.book.network
-        self.model = MODELS[network.model]
-        self.links = links_of(walker.book)
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.model = MODELS[book.network.model]
+        self.links = links_of(book)
         self._numbers: dict[tuple[int, ...], int] = {}  # links and ports of a route -> its number
-        self._forward: list[tuple[int, ...]] = []
-        self._backward: list[tuple[int, ...]] = []
+        self.forward: list[tuple[int, ...]] = []
+        self.backward: list[tuple[int, ...]] = []
         self._ways: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # both with the ports at their ends
         self._of_edges: dict[EdgeSet, list[int]] = {}
-        self._under_way: dict[int, tuple[Arrived, int, int, int, float, int]] = {}
-        self._tags = 0
-        self._open: set[int] = set()  # ways on which a connection is open
-        self._settling = False
-        self._due = 0  # the number of the event that will drive the engine; older ones are void
-        self._engine: Any = None
-
-    # ---- routes ----------------------------------------------------------------------------------------------------
+        self.engine: Any = None
 
     def routes_of(self, edges: EdgeSet) -> list[int]:
         """The number of the way of each edge."""
@@ -72,10 +64,10 @@ class Flows:
                 self._of_edges.clear()
             hops, ptr = edges.hops_H.tolist(), edges.hop_ptr.tolist()
             ways = [tuple(hops[a:b]) for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
-            before = len(self._forward)
+            before = len(self.forward)
             ends = zip(ways, edges.source.tolist(), edges.target.tolist(), strict=True)
             found = self._of_edges[edges] = [self._number(way, source, target) for way, source, target in ends]
-            if len(self._forward) > before:
+            if len(self.forward) > before:
                 self._learn()
         return found
 
@@ -84,10 +76,10 @@ class Flows:
         network = self.book.network
         behind = network.with_ports(way, source, target)
         if behind not in self._numbers:
-            self._numbers[behind] = len(self._forward)
+            self._numbers[behind] = len(self.forward)
             back = network.path(target, source) if self.model.cross_traffic > 0 else []
-            self._forward.append(way)
-            self._backward.append(tuple(back))
+            self.forward.append(way)
+            self.backward.append(tuple(back))
             self._ways.append((behind, network.with_ports(back, target, source) if back else ()))
         return self._numbers[behind]
 
@@ -97,7 +89,7 @@ class Flows:
         forward, backward = ([both[k] for both in self._ways for _ in range(2)] for k in range(2))
         table = route_table(self.links, forward, backward, self.model)
         if unlimited(table).any():
-            way = self._forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
+            way = self.forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
             hosts = [network.hosts[int(network.link_source[way[0]])], network.hosts[int(network.link_target[way[-1]])]]
             raise TopologyError(
                 f"nothing limits the rate from host {hosts[0]} to host {hosts[1]} under model {network.model}: no link "
@@ -105,18 +97,29 @@ class Flows:
             )
         if self.model.tcp:
             table.route[1::2] = route_table(self.links, forward, backward, self.model, warm=True).route[1::2]
-        if self._engine is None:
-            self._engine = make_engine(*table, _ROOM)
+        if self.engine is None:
+            self.engine = make_engine(*table, _ROOM)
             if self.model.tcp:
-                self._engine.state[CONTROL] = 1 + CONGESTION_CONTROLS.index(network.tcp_control)
-                self._engine.state[KEY] = np.uint64(streams.key(self.book.seed, "tcp")).astype(np.int64)
+                self.engine.state[CONTROL] = 1 + CONGESTION_CONTROLS.index(network.tcp_control)
+                self.engine.state[KEY] = np.uint64(streams.key(self.book.seed, "tcp")).astype(np.int64)
             return
-        self._engine = with_longer_routes(self._engine, int(np.diff(table.route_start).max(initial=1)))
-        self._engine = self._engine._replace(
+        self.engine = with_longer_routes(self.engine, int(np.diff(table.route_start).max(initial=1)))
+        self.engine = self.engine._replace(
             route_start=table.route_start, route_link=table.route_link, route_share=table.route_share, route=table.route
         )
 
-    # ---- flows -----------------------------------------------------------------------------------------------------
+
+class Flows(Ways):
+    """The flows of a run."""
+
+    def __init__(self, walker: Walker) -> None:
+        super().__init__(walker.book)
+        self.walker = walker
+        self._under_way: dict[int, tuple[Arrived, int, int, int, float, int]] = {}
+        self._tags = 0
+        self._open: set[int] = set()  # ways on which a connection is open
+        self._settling = False
+        self._due = 0  # the number of the event that will drive the engine; older ones are void
 
     def send(self, edges: EdgeSet, e: int, size: float, i: int, j: int, now: float, arrived: Arrived) -> None:
         """Host i hands a message of `size` bytes for host j to the network; `arrived(e, j, t)` follows."""
@@ -125,9 +128,9 @@ class Flows:
         if self.book.network.tcp_warm:
             self._open.add(way)
         self._go_to(now)
-        engine = self._engine
+        engine = self.engine
         if engine.state[FREE_COUNT] == 0:
-            engine = self._engine = with_room(engine, 2 * len(engine.flow))
+            engine = self.engine = with_room(engine, 2 * len(engine.flow))
         tag = self._tags
         self._tags += 1
         self._under_way[tag] = arrived, e, i, j, now, way
@@ -140,9 +143,9 @@ class Flows:
         if not self.model.cross_traffic:
             return
         header = round(size * (self.model.forward_share - 1.0))
-        back = np.array(self._backward[way], np.int64)
+        back = np.array(self.backward[way], np.int64)
         self.walker.account.ledger.add_overhead(
-            self.walker.reports[i], np.array(self._forward[way], np.int64), header, 0, back,
+            self.walker.reports[i], np.array(self.forward[way], np.int64), header, 0, back,
             round(size * self.model.cross_traffic),
         )  # fmt: skip
 
@@ -154,7 +157,7 @@ class Flows:
     def _settle(self, event: Light) -> None:
         """Everything of this instant has happened: settle the shares, and wait for the engine's next event."""
         self._settling = False
-        t = next_time(self._engine)
+        t = next_time(self.engine)
         self._due += 1
         if t < np.inf:
             self.walker.push(max(t, self.walker.env._now), self._next, self._due, None, NETWORK)
@@ -166,7 +169,7 @@ class Flows:
 
     def _go_to(self, now: float, again: bool = False) -> None:
         """Let the engine go on to the present, and tell what has arrived; `again`: more of this instant is due."""
-        engine = self._engine
+        engine = self.engine
         if engine.clock[0] >= now and not again:
             return
         count = advance(engine, now)
@@ -184,7 +187,7 @@ class Flows:
             if walker.spans:
                 walker.account.span(i, "send", since, t, walker.reports[i])
             if lost:
-                hops = np.array(self._forward[way], np.int64)
+                hops = np.array(self.forward[way], np.int64)
                 walker.account.ledger.add_overhead(walker.reports[i], hops, again=round(lost * PACKET))
             arrived(e, j, t)
 

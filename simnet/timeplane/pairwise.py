@@ -15,7 +15,7 @@ from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.exchange import INF
 from simnet.recording import Recording
-from simnet.timeplane import compiled as c
+from simnet.timeplane import compiled_parts as st
 from simnet.timeplane import pairwise_loop as loop
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker
 from simnet.timeplane.meetings import Pool
@@ -52,7 +52,7 @@ class PairwiseWalker:
         self.state = np.zeros(32, np.int64)
         self.state[loop.CURRENT] = self.state[loop.NEXT] = -1
         self.state[loop.UNFINISHED] = n
-        self.state[c.SHOWN] = account.spans is not None
+        self.state[st.SHOWN] = account.spans is not None
         self.clock = np.zeros(1)
         ints, floats = np.zeros((5, n), np.int64), np.zeros((7, n))
         flags = np.zeros((3, n), bool)
@@ -87,7 +87,7 @@ class PairwiseWalker:
         n, until, hooks = self.book.n, self.account.until, self.hooks
         _, order, _, what, _ = self.heap
         order[:n], what[:n, 1] = (1 << 58) | np.arange(n), np.arange(n)
-        self.state[c.SIZE] = self.state[c.SEQUENCE] = n
+        self.state[st.SIZE] = self.state[st.SEQUENCE] = n
         try:
             while not self.stopping:
                 limit = min(until, hooks.row_at)
@@ -111,7 +111,7 @@ class PairwiseWalker:
 
     def _due(self, until: float) -> bool:
         """The next event lies behind a row: make it. False where nothing is left before the cut."""
-        if self.state[c.SIZE] == 0 or self.heap[0][0] > until:
+        if self.state[st.SIZE] == 0 or self.heap[0][0] > until:
             return False
         at = self.hooks.row_at
         self._settle()
@@ -124,7 +124,7 @@ class PairwiseWalker:
     def _take_back_work(self, at: float) -> None:
         """Work that goes on behind the row at which the run stops was entered whole."""
         times, _, rows, what, _ = self.heap
-        for place in range(int(self.state[c.SIZE])):
+        for place in range(int(self.state[st.SIZE])):
             kind, i = what[rows[place], :2].tolist()
             if kind == loop.RESUME and self.hosts.pos[i] and self.table.op[self.hosts.pos[i] - 1] == Op.WORK:
                 self.hosts.compute[i] -= times[place] - at
@@ -150,9 +150,9 @@ class PairwiseWalker:
             assert self.tally is not None
             i, k, j = out.log[:count].T
             self.tally.enter(i, k, j, out.end[:count], np.ones(count, bool))
-        for node, kind, start, end, round in out.spans[: state[c.SPANS]].tolist():
+        for node, kind, start, end, round in out.spans[: state[st.SPANS]].tolist():
             self.account.span(int(node), _KINDS[int(kind)], start, end, int(round))
-        state[c.SPANS] = 0
+        state[st.SPANS] = 0
 
     def _settle(self) -> None:
         """Enter what was sent so far in the ledger and the event log."""

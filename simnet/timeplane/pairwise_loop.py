@@ -18,7 +18,7 @@ from numba import njit
 
 from simnet.entries import Op
 from simnet.jit import kept
-from simnet.timeplane.compiled import SIZE, SPANS, _pop, _push, _span
+from simnet.timeplane.compiled_parts import SIZE, SPANS, pop, push, span
 
 WORK, WAIT, PUBLISH, TAKE, MEET = Op.WORK, Op.WAIT, Op.PUBLISH, Op.TAKE, Op.MEET
 RESUME, ASKED, ANSWERED, CROSSED, ALONE = range(5)  # kinds of events
@@ -107,7 +107,7 @@ def _waited(idle, comm, spans, reports, state, i, since, end, handed, until, sho
     turn = min(max(handed, since), end)
     idle[i] += turn - since
     comm[i] += end - turn
-    _span(spans, reports, state, i, 2, since, end, until, shown_nodes, shown_rounds)
+    span(spans, reports, state, i, 2, since, end, until, shown_nodes, shown_rounds)
 
 
 @kept
@@ -134,7 +134,7 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
             if state[SIZE] == 0 or ht[0] > limit:
                 return UNTIL
             now = clock[0] = ht[0]
-            _pop(ht, ho, hr, state)
+            pop(ht, ho, hr, state)
             row = hr[state[SIZE]]
             kind, i = hw[row, 0], hw[row, 1]
             if kind == ASKED:
@@ -144,8 +144,8 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                 begin = max(now, free[p])
                 free[p] = begin + busy[e]
                 count[e] += 1
-                _span(spans, reports, state, j, 1, begin, begin + busy[e], until, shown_nodes, shown_rounds)
-                _push(ht, ho, hr, hw, hx, state, begin + offset[e], 1, ANSWERED, i, 0, 0, 0.0, 0.0)
+                span(spans, reports, state, j, 1, begin, begin + busy[e], until, shown_nodes, shown_rounds)
+                push(ht, ho, hr, hw, hx, state, begin + offset[e], 1, ANSWERED, i, 0, 0, 0.0, 0.0)
                 continue
             if kind == CROSSED:
                 travelling[i] -= 1
@@ -213,7 +213,7 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                             alone = alone and finished[neighbour[r]]
                         if alone:
                             ready[j] = False
-                            _push(ht, ho, hr, hw, hx, state, now, 1, ALONE, j, 0, 0, 0.0, 0.0)
+                            push(ht, ho, hr, hw, hx, state, now, 1, ALONE, j, 0, 0, 0.0, 0.0)
                 break
             what = op[p]
             if what in (WORK, WAIT):
@@ -223,8 +223,8 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                     continue
                 if what == WORK:
                     compute[i] += seconds if now + seconds <= until else until - now
-                    _span(spans, reports, state, i, 0, now, now + seconds, until, shown_nodes, shown_rounds)
-                _push(ht, ho, hr, hw, hx, state, now + seconds, 1, RESUME, i, 0, 0, 0.0, 0.0)
+                    span(spans, reports, state, i, 0, now, now + seconds, until, shown_nodes, shown_rounds)
+                push(ht, ho, hr, hw, hx, state, now + seconds, 1, RESUME, i, 0, 0, 0.0, 0.0)
                 waits = True
             elif what in (PUBLISH, TAKE) or start[i] == start[i + 1]:  # a meeting with nobody there is over at once
                 k = state[RECORDS]
@@ -245,8 +245,8 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                     begin = max(now, free[port[e]])
                     free[port[e]] = begin + busy[e]
                     count[e] += 1
-                    _span(spans, reports, state, i, 1, begin, begin + busy[e], until, shown_nodes, shown_rounds)
-                    _push(ht, ho, hr, hw, hx, state, begin + offset[e], 1, ASKED, i, 0, 0, 0.0, 0.0)
+                    span(spans, reports, state, i, 1, begin, begin + busy[e], until, shown_nodes, shown_rounds)
+                    push(ht, ho, hr, hw, hx, state, begin + offset[e], 1, ASKED, i, 0, 0, 0.0, 0.0)
                     continue
                 there = 0
                 for q in range(start[i], start[i + 1]):
@@ -259,7 +259,7 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                         alone = alone and finished[neighbour[q]]
                     if alone:
                         ready[i] = False
-                        _push(ht, ho, hr, hw, hx, state, now, 1, ALONE, i, 0, 0, 0.0, 0.0)
+                        push(ht, ho, hr, hw, hx, state, now, 1, ALONE, i, 0, 0, 0.0, 0.0)
                     continue
                 chosen = min(int(u * there), there - 1)
                 for q in range(start[i], start[i + 1]):
@@ -278,7 +278,7 @@ def walk(heap, table, partners, hosts, out, state, clock, until, limit, shown_no
                     begin = max(now, free[port[way]])
                     free[port[way]] = begin + busy[way]
                     count[way] += 1
-                    _span(spans, reports, state, sender, 1, begin, begin + busy[way], until, shown_nodes, shown_rounds)
-                    _push(ht, ho, hr, hw, hx, state, begin + offset[way], 1, CROSSED, i, 0, 0, 0.0, 0.0)
+                    span(spans, reports, state, sender, 1, begin, begin + busy[way], until, shown_nodes, shown_rounds)
+                    push(ht, ho, hr, hw, hx, state, begin + offset[way], 1, CROSSED, i, 0, 0, 0.0, 0.0)
         state[CURRENT] = state[NEXT]
         state[NEXT] = -1

@@ -37,7 +37,7 @@ class Places(NamedTuple):
     leave: Any
     arrival: Any  # float64 (K, E)
     offset: Any
-    own: Any
+    own: Any  # seconds that a serial receiver takes; over shared links the message's bytes
     busy: Any  # float64 (K, P)
 
 
@@ -50,6 +50,17 @@ class Edges(NamedTuple):
     port_messages: Any  # int64 (T, P + 1): where a port's messages begin
     edge: Any  # int64 (T, E)
     target: Any  # int64 (T, E)
+    way: Any  # int64 (T, E): over shared links, the number of its way
+
+
+class Carried(NamedTuple):
+    """Whose the flows of an engine of F slots are, and notes for Python; W ways."""
+
+    message: Any  # int64 (F, 5): place, edge, target, sender, way
+    handed_s: Any  # float64 (F,)
+    opened: Any  # int64 (W,): 1 where a connection is open
+    notes: Any  # int64 (cap, 3): kind, and (round, way) or (place, edge)
+    amounts: Any  # float64 (cap,)
 
 
 class Table(NamedTuple):

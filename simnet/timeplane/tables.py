@@ -5,6 +5,7 @@ Legend: n hosts, T sets of edges, E edges, P ports in use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ KEPT = 16  # sets of edges kept before the row of one that is not in use is take
 class EdgeTable:
     """What each host sends over the sets of edges met so far."""
 
-    def __init__(self, n: int) -> None:
-        self.n = n
+    def __init__(self, n: int, ways_of: Callable[[EdgeSet], list[int]] | None = None) -> None:
+        self.n, self.ways_of = n, ways_of  # over shared links: the number of each edge's way
         self.sets: list[EdgeSet] = []
-        self.rows = c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(6)))
+        self.rows = c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(7)))
         self.most_out = 1  # the largest number of messages that a host sends at once
 
     @property
@@ -46,7 +47,7 @@ class EdgeTable:
 
     def _fill(self, k: int, edges: EdgeSet) -> None:
         rows, widest, ports = len(self.sets), self.widest, self.most_ports
-        shapes = ((rows, self.n + 1), (rows, ports), (rows, ports), (rows, ports + 1), (rows, widest), (rows, widest))
+        shapes = [(rows, self.n + 1), (rows, ports), (rows, ports), (rows, ports + 1), *[(rows, widest)] * 3]
         self.rows = c.Edges(*(_fitted(a, shape) for a, shape in zip(self.rows, shapes, strict=True)))
         order = np.argsort(edges.port_host, kind="stable")  # ports by host, each with its messages in order
         sizes = np.diff(np.append(edges.port_starts, edges.size))[order]
@@ -59,6 +60,8 @@ class EdgeTable:
         rows_.port[k, :count], rows_.rank[k, :count] = edges.ports[order], order
         rows_.port_messages[k, : count + 1] = np.concatenate(([0], np.cumsum(sizes)))
         rows_.edge[k, : edges.size], rows_.target[k, : edges.size] = messages, edges.target[messages]
+        if self.ways_of is not None:
+            rows_.way[k, : edges.size] = np.array(self.ways_of(edges), np.int64)[messages]
         if edges.size:
             self.most_out = max(self.most_out, int(np.bincount(edges.source).max()))
 

@@ -31,6 +31,7 @@ from simnet.network.flows.state import (
     DONE_LIMIT,
     DONE_LOST,
     DONE_S,
+    DONE_SLOT,
     DONE_TAG,
     ENTRY_NEXT,
     ENTRY_PREVIOUS,
@@ -250,6 +251,7 @@ def advance_to(
             unschedule(heap_t, heap_row, state, event + 1)
             slot[state[DONE], DONE_TAG], flow[state[DONE], DONE_S] = slot[f, TAG], flow[f, FINISH]
             slot[state[DONE], DONE_LIMIT], flow[state[DONE], DONE_LOST] = slot[f, LIMIT], flow[f, LOST]
+            slot[state[DONE], DONE_SLOT] = f
             state[DONE] += 1
             _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f)
     return state[DONE]

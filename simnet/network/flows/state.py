@@ -33,7 +33,8 @@ ROUTE, TAG, SERIAL, LIMIT, NEXT, PREVIOUS, PHASE, MARK, NEW_LIMIT, FROZEN, FREE_
     range(14)
 )
 SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its timer; numbers drawn
-SLOT_COLUMNS = 17
+DONE_SLOT = 17  # a list like done_tag: the slots of flows that ended
+SLOT_COLUMNS = 18
 OWN, NONE = -1, -2
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
 # columns of `entry`: next and previous entry through the same link, or -1; the next that is being settled
