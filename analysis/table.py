@@ -166,6 +166,9 @@ def _bytes(record: Record) -> list[str]:
     for kind, amount in _by_kind(record).items():
         if amount:
             lines.append(_line(f"  {KINDS.get(kind, kind)}", said(amount), _share(amount, wire)))
+    if (flows := record.summary.get("background_flows")) is not None:
+        other = human(record.summary["background_bytes"], "bytes")
+        lines.append(_line("background traffic", other, f"{_count(flows, 'flow')}, none of the bytes above"))
     if (nominal := record.summary.get("nominal_bits")) is not None:
         lines.append(_line("nominal bits", f"{_si(float(nominal))}bit", "the papers' count"))
     return lines

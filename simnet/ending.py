@@ -64,6 +64,7 @@ def _summary(run: Simulation) -> dict[str, Any]:
         "messages": account.ledger.messages,
         "lost_messages": account.ledger.lost_messages,
         "bytes_by_kind": account.ledger.by_kind(),
+        **_background(run),
         "compute_s": float(account.compute_s.sum()),
         "exposed_comm_s": float(account.comm_s.sum()),
         "idle_s": float(account.idle_s.sum()),
@@ -75,6 +76,14 @@ def _summary(run: Simulation) -> dict[str, Any]:
         **({"never_returned": _gone(run)} if run.account.departures else {}),
         **{name: value for name, value in row.items() if name not in skipped},
     }
+
+
+def _background(run: Simulation) -> dict[str, int]:
+    """Flows of background traffic that began, and their bytes over all links, where the network has such."""
+    ledger = run.account.ledger
+    if not run.book.network.background:
+        return {}
+    return {"background_flows": ledger.background_flows, "background_bytes": ledger.background_bytes}
 
 
 def _gone(run: Simulation) -> list[Any]:

@@ -66,7 +66,10 @@ def _in_order(graph: nx.Graph, chosen: Sequence[Hashable]) -> nx.Graph:
     out.graph.update(graph.graph)
     out.add_nodes_from((v, graph.nodes[v]) for v in chosen)
     taken = set(chosen)
-    out.add_nodes_from((v, {**data, "router": True}) for v, data in graph.nodes(data=True) if v not in taken)
+    free = set(hosts_of(graph)) - taken
+    out.add_nodes_from(
+        (v, {**data, "router": True, "idle": v in free}) for v, data in graph.nodes(data=True) if v not in taken
+    )
     out.add_edges_from(graph.edges(data=True))
     return out
 

@@ -78,6 +78,8 @@ def unlike(plan: Plan) -> str:
         return "a scenario with `stop` ends by what happens in all its rounds"
     if plan.presence:
         return "rounds are not alike where nodes are away or slow at certain times (`nodes.absence`, `nodes.slow`)"
+    if plan.network.background:
+        return "rounds are not alike under traffic that comes and goes (`network.background`)"
     if plan.algorithm.partners_by_time:
         return f"rounds are no common measure of time where partners are set by time ({plan.scenario.algorithm.name})"
     return ""

@@ -24,7 +24,7 @@ from simnet.fields import (
 )
 from simnet.links import NO_BURSTS, Link, LinkOverride, loses_all
 from simnet.registry import BESIDE
-from simnet.underlay_sections import Placement, PortOverride, Ports, Route
+from simnet.underlay_sections import Background, Placement, PortOverride, Ports, Route
 
 Oracle = Literal["fo", "zo"]
 
@@ -61,6 +61,8 @@ class Network(Section):
     """Every host's own ports up and down, shared by all its messages."""
     hosts: list[PortOverride] = []
     """Other ports for some hosts."""
+    background: list[Background] = []
+    """Flows that are no part of the training and share its links."""
     model: Literal["independent", "maxmin", "cm02", "lv08", "lv08_noxt", "tcp"] = "independent"
     """How messages share links: `independent` means not at all, beyond the ports. The others are flows that share each
     link of their ways: `maxmin` in plain fairness, `cm02`, `lv08` and `lv08_noxt` as SimGrid does, `tcp` with
@@ -87,6 +89,12 @@ class Network(Section):
         for name in {"ports", "receive_ports"} & self.model_fields_set if self.model != "independent" else ():
             raise refuse("belongs to `model: independent`; where messages share links, a port is a link", at=name)
         if self.model == "independent":
+            if self.background:
+                raise refuse(
+                    "background traffic takes bandwidth from messages that share links with it, and under `model: "
+                    "independent` nothing is shared: take `model: maxmin`, or another that shares",
+                    at="background",
+                )
             for at, given in {"host": self.host, **{f"hosts.{i}": each for i, each in enumerate(self.hosts)}}.items():
                 if given.up is not None or given.down is not None:
                     raise refuse(

@@ -13,6 +13,7 @@ from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownN
 from simnet.fields import Part
 from simnet.links import said_of
 from simnet.memory import free_memory
+from simnet.network.background import Stream
 from simnet.network.network import LinkSpec, Network
 from simnet.scenario import Scenario
 from simnet.topology import Topology
@@ -44,6 +45,11 @@ def network_graph(scenario: Scenario) -> nx.Graph:
 def hosts_of(graph: nx.Graph) -> list[Hashable]:
     """The nodes of an underlay that are no routers, in its order."""
     return [v for v, data in graph.nodes(data=True) if not data.get("router")]
+
+
+def sites_of(graph: nx.Graph) -> list[Hashable]:
+    """The hosts of an underlay, those without a node of the algorithm included."""
+    return [v for v, data in graph.nodes(data=True) if data.get("idle") or not data.get("router")]
 
 
 def count_nodes(scenario: Scenario, graph: nx.Graph) -> int:
@@ -81,7 +87,7 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
             overrides[end] = {**overrides.get(end, {}), **values}
     hosts = hosts_of(graph)
     up, down = ports(scenario, graph, hosts)
-    return Network.build(
+    network = Network.build(
         graph,
         LinkSpec.of(said_of(section.link)),
         overrides,
@@ -98,6 +104,10 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
         up_bytes_per_s=up,
         down_bytes_per_s=down,
     )
+    number = {v: i for i, v in enumerate(network.node_names)}
+    network.sites = np.array([number[v] for v in sites_of(graph)])
+    network.background = streams_of(scenario, graph, network, number)
+    return network
 
 
 def ports(scenario: Scenario, graph: nx.Graph, hosts: list[Hashable]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +117,9 @@ def ports(scenario: Scenario, graph: nx.Graph, hosts: list[Hashable]) -> tuple[n
     number = {host: i for i, host in enumerate(hosts)}
     for k, each in enumerate(section.hosts):
         for m, name in enumerate(each.nodes):
-            i = number[named(graph, name, f"network.hosts.{k}.nodes.{m}")]
+            i = number.get(named(graph, name, f"network.hosts.{k}.nodes.{m}"))
+            if i is None:
+                continue  # no node sits there, so that nothing of the algorithm's passes its ports
             for limit_n, limit in zip(both, (each.up, each.down), strict=True):
                 if limit is not None:
                     limit_n[i] = limit
@@ -118,7 +130,7 @@ def ports(scenario: Scenario, graph: nx.Graph, hosts: list[Hashable]) -> tuple[n
 
 def named(graph: nx.Graph, name: Any, field: str, hosts: bool = True) -> Hashable:
     """The host (or any node) of the graph that a scenario names. Raises UnknownName with the nearest name."""
-    known = hosts_of(graph) if hosts else list(graph)
+    known = sites_of(graph) if hosts else list(graph)
     for candidate in known:
         if candidate == name or str(candidate) == str(name):
             return candidate
@@ -146,3 +158,33 @@ def given_routes(scenario: Scenario, graph: nx.Graph) -> dict[tuple[Hashable, Ha
                 raise ScenarioError(f"the way from {a} to {b} is given twice", field=field)
             ways[a, b] = way
     return ways
+
+
+def streams_of(
+    scenario: Scenario, graph: nx.Graph, network: Network, number: dict[Any, int]
+) -> tuple[Stream, ...]:  # fmt: skip
+    """The background traffic. Raises UnknownName for a host that is not there, TopologyError where no way leads on."""
+    out = []
+    for k, entry in enumerate(scenario.network.background):
+        field, ends = f"network.background.{k}", None
+        if entry.pairs is None:
+            a, b = (named(graph, v, f"{field}.{at}") for v, at in ((entry.from_, "from"), (entry.to, "to")))
+            if a == b:
+                raise ScenarioError("goes from a host to itself, over no link", field=field)
+            ends = number[a], number[b]
+            network.path(*ends)
+        elif len(network.sites) < 2:
+            raise ScenarioError("needs two hosts to draw pairs from", field=f"{field}.pairs")
+        every = entry.every if entry.every is not None else entry.size / entry.load if entry.load else 0.0
+        out.append(Stream(k, entry.size, ends, tuple(entry.at or ()), every, entry.law == "regular", entry.start or 0.0,
+                          np.inf if entry.until is None else entry.until))  # fmt: skip
+    if any(stream.ends is None for stream in out) and network.way is None:
+        links = nx.DiGraph(zip(network.link_source.tolist(), network.link_target.tolist(), strict=True))
+        links.add_nodes_from(network.sites.tolist())
+        first, *others = network.sites.tolist()
+        reached = nx.descendants(links, first) & nx.ancestors(links, first)
+        if cut_off := [network.node_names[v] for v in others if v not in reached]:
+            raise TopologyError(f"background traffic between any two hosts: hosts {network.node_names[first]} and "
+                                f"{cut_off[0]} cannot reach each other, there and back; add a link, or name `from` and "
+                                "`to`")  # fmt: skip
+    return tuple(out)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, model_serializer, model_validator
 
-from simnet.fields import Bandwidth, Host, Section, refuse
+from simnet.fields import Bandwidth, Bytes, Host, PositiveSeconds, Seconds, Section, refuse
 
 
 class Ends(Section):
@@ -101,3 +101,50 @@ Placement = Annotated[
         }
     ),
 ]
+
+
+class Background(Section):
+    """Flows that are no part of the training and share its links, at given moments or drawn from the seed."""
+
+    from_: Annotated[Host | None, Field(alias="from")] = None
+    to: Host | None = None
+    pairs: Literal["random"] | None = None
+    """`random`: each flow draws its two hosts, in the place of `from` and `to`."""
+    size: Bytes
+    """Bytes of each flow."""
+    at: list[Seconds] | None = None
+    """The moments at which flows begin, in order."""
+    every: PositiveSeconds | None = None
+    """The mean time from one flow to the next."""
+    load: Bandwidth | None = None
+    """In the place of `every`: the bytes/s that all flows together offer on the mean."""
+    law: Literal["poisson", "regular"] | None = None
+    """Whether times between flows are exponential (the default) or all the same."""
+    start: Seconds | None = None
+    """The moment from which on flows begin."""
+    until: PositiveSeconds | None = None
+    """No flow begins later."""
+
+    @model_validator(mode="after")
+    def _says_who_and_when(self) -> Self:
+        one_way = self.from_ is not None and self.to is not None
+        half = (self.from_ is None) != (self.to is None)
+        if half or one_way == (self.pairs is not None):
+            raise refuse("needs either `from: a` with `to: b`, or `pairs: random`")
+        if sum(given is not None for given in (self.at, self.every, self.load)) != 1:
+            raise refuse("needs exactly one of `at: [10 s, 20 s]`, `every: 5 s` and `load: 10 Mbit/s`")
+        if self.at is not None:
+            for name in ("law", "start", "until"):
+                if getattr(self, name) is not None:
+                    raise refuse("belongs to `every` or `load`, not to moments that are given", at=name)
+            if not self.at:
+                raise refuse("needs a moment, such as [10 s]; or leave the entry out", at="at")
+            for k, (before, moment) in enumerate(zip(self.at, self.at[1:], strict=False), 1):
+                if moment < before:
+                    raise refuse(
+                        f"is {moment:g} s, and the one before it {before:g} s: put them in order", at=f"at.{k}"
+                    )
+        for name in ("size", "every", "load"):
+            if getattr(self, name) == float("inf"):
+                raise refuse("must be finite", at=name)
+        return self

@@ -245,6 +245,16 @@ def test_networks_change_the_time_of_one_training_and_not_its_rounds() -> None:
     assert spread < 0.7 * narrow  # its ways are spread over all core switches
 
 
+def test_traffic_of_others_costs_time_and_nothing_else() -> None:
+    loads = ({"network.background": []}, {}, {"network.background.0.load": "9 Mbit/s"})
+    made = [simnet.run("background_traffic", each) for each in loads]
+    for other in made[1:]:
+        np.testing.assert_array_equal(other.rounds["objective"], made[0].rounds["objective"])
+        assert other.summary["wire_bytes"] == made[0].summary["wire_bytes"]
+    times = [record.summary["targets"]["accuracy"]["sim_time_s"] for record in made]
+    assert 1.3 * times[0] < times[1] < 1.5 * times[0] and times[2] > 2.5 * times[0]
+
+
 def test_where_nodes_sit_costs_time_and_bytes_and_no_rounds() -> None:
     tour = {"given": [0, 1, 10, 7, 6, 3, 4, 5, 8, 9, 2]}
     made = [simnet.run("placement_on_abilene", {"network.placement": rule}) for rule in (tour, "nearest", "random")]

@@ -28,6 +28,8 @@ class Ledger:
         self._lost_bytes = np.zeros(network.links, dtype=np.int64)
         self._bytes = np.zeros((len(KINDS), network.links), dtype=np.int64)
         self._whole: dict[tuple[EdgeSet, int], int] = {}  # lossless exchanges with every sender: only counted
+        self._background = np.zeros(network.links, dtype=np.int64)
+        self.background_flows = 0
         self.round_bytes: list[int] = []
         self.round_messages: list[int] = []
         self.nominal_bits = 0
@@ -82,6 +84,11 @@ class Ledger:
         totals = np.bincount(round_M, (header_M + again_M) * there + back_M * back)
         for round in np.unique(round_M).tolist():
             self._round(round, int(totals[round]), 0)
+
+    def add_background(self, hops: np.ndarray, amount: int, flows: int) -> None:
+        """Enter `amount` bytes of background traffic on each of `hops`: they belong to no message and no round."""
+        np.add.at(self._background, hops, amount)
+        self.background_flows += flows
 
     def add_counts(self, edges: EdgeSet, payload: int, count_E: np.ndarray) -> None:
         """Enter `count_E` lossless messages of `payload` bytes (headers apart) on each edge; they belong to no round
@@ -154,7 +161,14 @@ class Ledger:
             kinds[2] += on_link * self.network.header_bytes
         columns = {"messages": messages, "lost_messages": self._lost.copy(), "lost_bytes": self._lost_bytes.copy()}
         columns |= {f"{kind}_bytes": row for kind, row in zip(KINDS, kinds, strict=True)}
+        if self.network.background:
+            columns["background_bytes"] = self._background.copy()
         return columns | {"wire_bytes": kinds.sum(axis=0)}
+
+    @property
+    def background_bytes(self) -> int:
+        """Bytes of background traffic, over all links."""
+        return int(self._background.sum())
 
     def by_kind(self) -> dict[str, int]:
         """Bytes by kind, over all links."""

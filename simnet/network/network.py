@@ -15,6 +15,7 @@ import numpy as np
 
 from simnet.errors import ScenarioError, TopologyError
 from simnet.links import NO_BURSTS, Chain, loses_all
+from simnet.network.background import Stream
 from simnet.network.edges import of_edge
 from simnet.network.routes import Neighbours, PathTree, neighbours
 
@@ -182,6 +183,8 @@ class Network:
     burst: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # (L, 3): chains of losses; zeros: none
     queue_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (L,): room of the queues; infinity: no end
     way: Callable[[Any, Any], list[tuple[Any, Any]]] | None = None  # the links from host to host, where they are given
+    background: tuple[Stream, ...] = ()  # other traffic on the links
+    sites: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # hosts, those without a node included
     notes: tuple[str, ...] = ()  # what reading the graph left out or filled up
     given: dict[tuple[Any, Any], list[Any]] = field(default_factory=dict)  # hosts -> the nodes of the way between them
     up_bytes_per_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # of each host's ports; none: no limit

@@ -33,6 +33,8 @@ class CompiledWalker:
     """Runs one recording for all hosts."""
 
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
+        if book.network.background:
+            raise NeedsWalker("background traffic is followed flow by flow")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
         n, network = book.n, book.network

@@ -33,6 +33,7 @@ from simnet.network.flows.state import (
 )
 from simnet.network.flows.tcp import PACKET
 from simnet.network.network import EdgeSet
+from simnet.timeplane.background import FIRST_TAG, Background
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Light, Walker
@@ -71,6 +72,18 @@ class Ways:
                 self._learn()
         return found
 
+    def way_of(self, source: int, target: int) -> int:
+        """The number of the way between two nodes of the network."""
+        before = len(self.forward)
+        way = self._number(tuple(self.book.network.path(source, target)), source, target)
+        if len(self.forward) > before:
+            self._learn()
+        return way
+
+    def links_there_and_back(self, way: int) -> tuple[np.ndarray, np.ndarray]:
+        """The links of a way, and those that its acknowledgements take."""
+        return np.array(self.forward[way], np.int64), np.array(self.backward[way], np.int64)
+
     def _number(self, way: tuple[int, ...], source: int, target: int) -> int:
         """The number of a way from one host to another, a new one where it has none."""
         network = self.book.network
@@ -90,7 +103,8 @@ class Ways:
         table = route_table(self.links, forward, backward, self.model)
         if unlimited(table).any():
             way = self.forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
-            hosts = [network.hosts[int(network.link_source[way[0]])], network.hosts[int(network.link_target[way[-1]])]]
+            names = network.node_names
+            hosts = [names[int(network.link_source[way[0]])], names[int(network.link_target[way[-1]])]]
             raise TopologyError(
                 f"nothing limits the rate from host {hosts[0]} to host {hosts[1]} under model {network.model}: no link "
                 f"between them has a bandwidth; give one, or take lv08, whose window does"
@@ -120,6 +134,8 @@ class Flows(Ways):
         self._open: set[int] = set()  # ways on which a connection is open
         self._settling = False
         self._due = 0  # the number of the event that will drive the engine; older ones are void
+        self.callbacks: tuple[Callable[[Any], None], ...] = (self._next, self._settle)
+        self.background = Background(self) if self.book.network.background else None
 
     def send(self, edges: EdgeSet, e: int, size: float, i: int, j: int, now: float, arrived: Arrived) -> None:
         """Host i hands a message of `size` bytes for host j to the network; `arrived(e, j, t)` follows."""
@@ -127,27 +143,38 @@ class Flows(Ways):
         warm = way in self._open
         if self.book.network.tcp_warm:
             self._open.add(way)
+        self._go_to(now)  # who has arrived by now is told first, and may send
+        tag = self._tags
+        self._tags += 1
+        self._under_way[tag] = arrived, e, i, j, now, way
+        self.begin(way, warm, float(size), tag, now)
+        self._carry(i, way, size)
+
+    def begin(self, way: int, warm: bool, size: float, tag: int, now: float) -> None:
+        """A flow of `size` bytes begins."""
         self._go_to(now)
         engine = self.engine
         if engine.state[FREE_COUNT] == 0:
             engine = self.engine = with_room(engine, 2 * len(engine.flow))
-        tag = self._tags
-        self._tags += 1
-        self._under_way[tag] = arrived, e, i, j, now, way
-        add(engine, now, 2 * way + warm, float(size), tag)
-        self._carry(i, way, size)
+        add(engine, now, 2 * way + warm, size, tag)
         self._settle_later(now)
+
+    @property
+    def messages_under_way(self) -> bool:
+        """Whether a message, no background traffic, is on its way."""
+        return bool(self._under_way)
+
+    def overhead(self, size: float) -> tuple[int, int]:
+        """Bytes that the transport adds to a message of `size` bytes: headers, and acknowledgements on the way back."""
+        return round(size * (self.model.forward_share - 1.0)), round(size * self.model.cross_traffic)
 
     def _carry(self, i: int, way: int, size: float) -> None:
         """Enter what the transport adds to a message: TCP's headers, and the acknowledgements on the way back."""
         if not self.model.cross_traffic:
             return
-        header = round(size * (self.model.forward_share - 1.0))
-        back = np.array(self.backward[way], np.int64)
-        self.walker.account.ledger.add_overhead(
-            self.walker.reports[i], np.array(self.forward[way], np.int64), header, 0, back,
-            round(size * self.model.cross_traffic),
-        )  # fmt: skip
+        header, acknowledgement = self.overhead(size)
+        there, back = self.links_there_and_back(way)
+        self.walker.account.ledger.add_overhead(self.walker.reports[i], there, header, 0, back, acknowledgement)
 
     def _settle_later(self, now: float) -> None:
         if not self._settling:
@@ -183,6 +210,10 @@ class Flows(Ways):
         taken(engine)
         walker = self.walker
         for tag, t, lost in done:
+            if tag >= FIRST_TAG:
+                assert self.background is not None
+                self.background.ended(tag, lost)
+                continue
             arrived, e, i, j, since, way = self._under_way.pop(tag)
             if walker.spans:
                 walker.account.span(i, "send", since, t, walker.reports[i])
