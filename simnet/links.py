@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from simnet.fields import Bandwidth, Bytes, Loss, Probability, Seconds, Section, refuse
+from simnet.fields import Bandwidth, Bytes, Loss, PositiveSeconds, Probability, Seconds, Section, refuse
+from simnet.network.flows.traces import AtEnd
 from simnet.underlay_sections import Ends
 
 Chain = tuple[float, float, float]  # Gilbert-Elliott: from good to bad, from bad to good, loss while bad
@@ -61,6 +62,40 @@ class Burst(Section):
         return bad / ((1.0 - bad) * self.length), 1.0 / self.length, self.loss
 
 
+class LinkTrace(Section):
+    """A file of what changes with time, beside the file that names it."""
+
+    file: str
+    """Packet deliveries in ms (Mahimahi), seconds and Mbit/s, or columns with names such as `latency_ms`."""
+    at_end: AtEnd = "wrap"
+    """Whether it begins anew at its end or holds its last values."""
+    bin: PositiveSeconds = 0.1
+    """Packet deliveries are counted over bins of so many seconds."""
+
+
+Traced = Annotated[
+    LinkTrace,
+    BeforeValidator(lambda value: {"file": value} if isinstance(value, str) else value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string"},
+                        "at_end": {"enum": ["wrap", "hold"]},
+                        "bin": {"anyOf": [{"type": "number"}, {"type": "string"}]},
+                    },
+                    "required": ["file"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
 class Link(Section):
     """What a link does when nothing more is said of it."""
 
@@ -76,6 +111,8 @@ class Link(Section):
     """Room of the queue before the link, which `model: tcp` fills and overflows; by default without end."""
     fatpipe: bool = False
     """Whether it caps each message alone, and messages do not share it."""
+    trace: Traced | None = None
+    """A file of bandwidth, latency or loss over time, which hold in the place of the link's own."""
 
 
 class LinkOverride(Ends):
@@ -87,11 +124,14 @@ class LinkOverride(Ends):
     burst: Burst | None = None
     queue: Bytes | None = None
     fatpipe: bool | None = None
+    trace: Traced | None = None
 
 
 def said_of(link: Link | LinkOverride) -> dict[str, Any]:
-    """What a section says of its links, under the names that a graph's edges use too; bursts as their chain."""
-    names = ("bandwidth", "latency", "loss", "queue", "fatpipe")
+    """What a section says of its links, under the names that a graph's edges use too: bursts as their chain, a trace
+    as what names it.
+    """
+    names = ("bandwidth", "latency", "loss", "queue", "fatpipe", "trace")
     values = {name: value for name in names if (value := getattr(link, name)) is not None}
     return values if link.burst is None else values | {"burst": link.burst.chain}
 

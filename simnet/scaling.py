@@ -80,6 +80,8 @@ def unlike(plan: Plan) -> str:
         return "rounds are not alike where nodes are away or slow at certain times (`nodes.absence`, `nodes.slow`)"
     if plan.network.background:
         return "rounds are not alike under traffic that comes and goes (`network.background`)"
+    if plan.network.changes:
+        return "rounds are not alike where links change with time (`trace`)"
     if plan.algorithm.partners_by_time:
         return f"rounds are no common measure of time where partners are set by time ({plan.scenario.algorithm.name})"
     return ""

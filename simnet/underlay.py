@@ -9,11 +9,12 @@ import networkx as nx
 import numpy as np
 
 from simnet import registry
-from simnet.errors import MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
+from simnet.errors import DataError, MemoryTooSmall, ScenarioError, TopologyError, UnknownName, nearest
 from simnet.fields import Part
 from simnet.links import said_of
 from simnet.memory import free_memory
 from simnet.network.background import Stream
+from simnet.network.changing import read_link_trace
 from simnet.network.network import LinkSpec, Network
 from simnet.scenario import Scenario
 from simnet.topology import Topology
@@ -80,7 +81,7 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
     section = scenario.network
     overrides: dict[tuple[Hashable, Hashable], dict[str, Any]] = {}
     for i, link in enumerate(section.links):
-        values = said_of(link)
+        values = _with_trace(scenario, said_of(link), f"network.links.{i}.trace")
         for end in link.directions:
             if not graph.has_edge(*end):
                 raise ScenarioError(f"there is no link {end[0]} -> {end[1]} in the graph", field=f"network.links.{i}")
@@ -89,7 +90,7 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
     up, down = ports(scenario, graph, hosts)
     network = Network.build(
         graph,
-        LinkSpec.of(said_of(section.link)),
+        LinkSpec.of(_with_trace(scenario, said_of(section.link), "network.link.trace")),
         overrides,
         ports=section.ports,
         receive_ports=section.receive_ports,
@@ -103,11 +104,22 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
         given=given_routes(scenario, graph),
         up_bytes_per_s=up,
         down_bytes_per_s=down,
+        folder=scenario.base_dir,
     )
     number = {v: i for i, v in enumerate(network.node_names)}
     network.sites = np.array([number[v] for v in sites_of(graph)])
     network.background = streams_of(scenario, graph, network, number)
     return network
+
+
+def _with_trace(scenario: Scenario, values: dict[str, Any], field: str) -> dict[str, Any]:
+    """What a section says of its links, with the trace that it names read. Raises ScenarioError with file and line."""
+    if "trace" in values:
+        try:
+            values["trace"] = read_link_trace(values["trace"], scenario.base_dir, scenario.network.policy)
+        except DataError as error:
+            raise ScenarioError(str(error), field=field) from None
+    return values
 
 
 def ports(scenario: Scenario, graph: nx.Graph, hosts: list[Hashable]) -> tuple[np.ndarray, np.ndarray]:

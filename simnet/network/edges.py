@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from simnet.errors import ScenarioError
+from simnet.errors import DataError, ScenarioError
 from simnet.explain import explain
-from simnet.links import LinkOverride
+from simnet.links import LinkOverride, LinkTrace
+from simnet.network.flows.traces import Changes
 from simnet.sources import Places
 
 _NUMBERS = {"bandwidth", "latency", "loss", "queue"}
 
 
-def of_edge(a: Any, b: Any, data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """The attributes of edge a-b that speak of its links, as values of a LinkSpec. Raises ScenarioError, which names
-    the edge, for what cannot be.
+def of_edge(
+    a: Any, b: Any, data: Mapping[str, Any], known: Container[str], read: Callable[[LinkTrace], Changes]
+) -> dict[str, Any]:
+    """The attributes of edge a-b that speak of its links, as values of a LinkSpec; `read` finds what a trace names.
+    Raises ScenarioError, which names the edge, for what cannot be.
     """
     said = {name: value for name, value in data.items() if name in known and value is not None}
     given: dict[str, Any] = {name: float(value) for name, value in said.items() if name in _NUMBERS}
     if "fatpipe" in said:
         given["fatpipe"] = bool(said["fatpipe"])
-    if "burst" in said:
-        try:
-            given["burst"] = burst_of(said["burst"])
-        except ScenarioError as error:
-            raise ScenarioError(f"edge {a}-{b}: {error}", field="network.graph") from None
+    try:
+        if "burst" in said:
+            chain = said["burst"]
+            keys = (
+                dict(zip(("to_bad", "to_good", "loss"), chain, strict=True))
+                if isinstance(chain, tuple | list)
+                else chain
+            )
+            given["burst"] = _section("burst", keys).burst.chain
+        if "trace" in said:
+            asked = said["trace"]
+            given["trace"] = asked if isinstance(asked, Changes) else read(_section("trace", asked).trace)
+    except (ScenarioError, DataError) as error:
+        raise ScenarioError(f"edge {a}-{b}: {error}", field="network.graph") from None
     return given
 
 
-def burst_of(said: Any) -> Any:
-    """The chain that an edge's attribute names: three probabilities, or keys as in a scenario."""
-    keys = dict(zip(("to_bad", "to_good", "loss"), said, strict=True)) if isinstance(said, tuple | list) else said
-    raw = {"from": 0, "to": 1, "burst": keys}
+def _section(name: str, value: Any) -> Any:
+    """A section with one attribute of an edge, read as in a scenario."""
+    raw = {"from": 0, "to": 1, name: value}
     try:
-        burst = LinkOverride.model_validate(raw).burst
+        return LinkOverride.model_validate(raw)
     except ValidationError as error:
         raise explain(error, LinkOverride, raw, Places()) from None
-    assert burst is not None
-    return burst.chain

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from simnet import streams
-from simnet.errors import TopologyError
+from simnet.errors import ScenarioError, TopologyError
 from simnet.network.bursts import bad_packets, none_lost
 from simnet.network.network import EdgeSet, Network
 
@@ -38,6 +39,32 @@ class Fate:
     delivered_E: np.ndarray
     hop_packets_H: np.ndarray
     hop_lost_H: np.ndarray
+
+
+class Hops(Protocol):
+    """The hops that messages take, as far as loss goes: an EdgeSet has them, or one message alone."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def hop_ptr(self) -> np.ndarray: ...
+    @property
+    def loss_H(self) -> np.ndarray: ...
+    @property
+    def chain_H(self) -> np.ndarray: ...
+    @property
+    def bursty(self) -> bool: ...
+
+
+@dataclass
+class _OneWay:
+    """The hops of one message."""
+
+    hop_ptr: np.ndarray
+    loss_H: np.ndarray
+    chain_H: np.ndarray
+    bursty: bool
+    size: int = 1
 
 
 @lru_cache(maxsize=4096)
@@ -73,7 +100,7 @@ def binomial(m_E: np.ndarray, p_E: np.ndarray, keys_E: np.ndarray, draw: int) ->
     return total
 
 
-def _lost(edges: EdgeSet, hop: np.ndarray, packets: np.ndarray, keys: list[np.ndarray], draw: int) -> np.ndarray:
+def _lost(edges: Hops, hop: np.ndarray, packets: np.ndarray, keys: list[np.ndarray], draw: int) -> np.ndarray:
     """How many of the packets that enter each hop are lost there; one of `keys`, or three where there are bursts."""
     loss = edges.loss_H[hop]
     if not edges.bursty:
@@ -82,6 +109,37 @@ def _lost(edges: EdgeSet, hop: np.ndarray, packets: np.ndarray, keys: list[np.nd
     bad = bad_packets(packets, chain, keys[1], draw)
     while_bad = 1.0 - (1.0 - loss) * (1.0 - chain[:, 2])
     return binomial(packets - bad, loss, keys[0], draw) + binomial(bad, while_bad, keys[2], draw)
+
+
+def _sequential(keys: list[np.ndarray], edges: Hops, packets: np.ndarray, again: bool) -> Fate:
+    """Packets go hop by hop; with `again`, what was lost on the way is sent again until all are through."""
+    if again and (edges.loss_H >= 1.0).any():
+        raise ScenarioError("a message that is sent again until it is through never gets over a link that loses all: "
+                            "take a loss below 1", field="network.link.loss", value=1.0)  # fmt: skip
+    hops_E = np.diff(edges.hop_ptr)
+    longest = int(hops_E.max(initial=0))
+    hop_packets, hop_lost = np.zeros((2, len(edges.loss_H)), dtype=np.int64)
+    remaining, attempts = packets.copy(), np.zeros(edges.size, dtype=np.int64)
+    sent_again = np.zeros(edges.size, dtype=np.int64)
+    attempt = 0
+    while True:
+        attempts += remaining > 0
+        if attempt:
+            sent_again += remaining
+        travelling, lost = remaining.copy(), np.zeros_like(remaining)
+        for h in range(longest):
+            at = np.flatnonzero((hops_E > h) & (travelling > 0))
+            hop = edges.hop_ptr[at] + h
+            hop_packets[hop] += travelling[at]
+            gone = _lost(edges, hop, travelling[at], [key[at] for key in keys], attempt * longest + h)
+            hop_lost[hop] += gone
+            travelling[at] -= gone
+            lost[at] += gone
+        if not again:
+            return Fate(packets, sent_again, attempts, lost == 0, hop_packets, hop_lost)
+        if not lost.any():
+            return Fate(packets, sent_again, attempts, np.ones(edges.size, bool), hop_packets, hop_lost)
+        remaining, attempt = lost, attempt + 1
 
 
 def sent_bytes(edges: EdgeSet, size: int, fate: Fate | None) -> np.ndarray:
@@ -103,6 +161,30 @@ def schedule(edges: EdgeSet, size: int, fate: Fate | None) -> tuple[np.ndarray, 
         return queue_E + edges.latency_E, edges.last_in_port(queue_E)
     queue_E = edges.queue_sums(sent_bytes(edges, size, fate) * edges.seconds_per_byte_E)
     return queue_E + edges.latency_E * (2 * fate.attempts_E - 1), edges.last_in_port(queue_E)
+
+
+class FateInTime(Fate):
+    """Fates over links whose loss changes with time: each is drawn as its message starts, by the loss of that moment.
+    Until then (`drawn_E`) nothing of it has entered a link.
+    """
+
+    def __init__(self, edges: EdgeSet, packets: np.ndarray, keys: list[np.ndarray], again: bool) -> None:
+        none, hops = np.zeros(edges.size, np.int64), np.zeros(len(edges.hops_H), np.int64)
+        super().__init__(packets, none, none + 1, np.ones(edges.size, bool), hops, hops.copy())
+        self.drawn_E = np.zeros(edges.size, bool)
+        self._edges, self._keys, self._again = edges, keys, again
+
+    def draw(self, e: int, t: float) -> None:
+        """The message on edge e starts at time t."""
+        self.drawn_E[e] = True
+        edges, a, b = self._edges, int(self._edges.hop_ptr[e]), int(self._edges.hop_ptr[e + 1])
+        loss = np.array([edges.loss_of[h].at(t) if h in edges.loss_of else edges.loss_H[h] for h in range(a, b)])
+        way = _OneWay(np.array([0, b - a]), loss, edges.chain_H[a:b], edges.bursty)
+        fate = _sequential([key[e : e + 1] for key in self._keys], way, self.packets_E[e : e + 1], self._again)
+        self.again_E[e], self.attempts_E[e], self.delivered_E[e] = (
+            fate.again_E[0], fate.attempts_E[0], fate.delivered_E[0],
+        )  # fmt: skip
+        self.hop_packets_H[a:b], self.hop_lost_H[a:b] = fate.hop_packets_H, fate.hop_lost_H
 
 
 class Fates:
@@ -134,34 +216,9 @@ class Fates:
             keys += [
                 streams.keys(streams.key(self.seed, what, *occurrence), ends) for what in ("burst", "loss in burst")
             ]
-        return self._sequential(keys, edges, packets, again=policy == "retry")
-
-    def _sequential(self, keys: list[np.ndarray], edges: EdgeSet, packets: np.ndarray, again: bool) -> Fate:
-        """Packets go hop by hop; with `again`, what was lost on the way is sent again until all are through."""
-        hops_E = np.diff(edges.hop_ptr)
-        longest = int(hops_E.max(initial=0))
-        hop_packets, hop_lost = np.zeros((2, len(edges.hops_H)), dtype=np.int64)
-        remaining, attempts = packets.copy(), np.zeros(edges.size, dtype=np.int64)
-        sent_again = np.zeros(edges.size, dtype=np.int64)
-        attempt = 0
-        while True:
-            attempts += remaining > 0
-            if attempt:
-                sent_again += remaining
-            travelling, lost = remaining.copy(), np.zeros_like(remaining)
-            for h in range(longest):
-                at = np.flatnonzero((hops_E > h) & (travelling > 0))
-                hop = edges.hop_ptr[at] + h
-                hop_packets[hop] += travelling[at]
-                gone = _lost(edges, hop, travelling[at], [key[at] for key in keys], attempt * longest + h)
-                hop_lost[hop] += gone
-                travelling[at] -= gone
-                lost[at] += gone
-            if not again:
-                return Fate(packets, sent_again, attempts, lost == 0, hop_packets, hop_lost)
-            if not lost.any():
-                return Fate(packets, sent_again, attempts, np.ones(edges.size, bool), hop_packets, hop_lost)
-            remaining, attempt = lost, attempt + 1
+        if edges.loss_of:
+            return FateInTime(edges, packets, keys, again=policy == "retry")
+        return _sequential(keys, edges, packets, again=policy == "retry")
 
     def _symmetric(self, base: int, edges: EdgeSet, packets: np.ndarray) -> Fate:
         """One draw for both directions of an edge, with the larger loss of the two. A message counts as lost, whole, on

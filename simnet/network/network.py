@@ -8,22 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from simnet.errors import ScenarioError, TopologyError
-from simnet.links import NO_BURSTS, Chain, loses_all
+from simnet.links import NO_BURSTS, Chain, LinkTrace, loses_all
 from simnet.network.background import Stream
+from simnet.network.changing import WayInTime, read_link_trace, set_starts
 from simnet.network.edges import of_edge
+from simnet.network.flows.traces import Changes
 from simnet.network.routes import Neighbours, PathTree, neighbours
 
 
 @dataclass(frozen=True)
 class LinkSpec:
     """What one directed link can do: bytes per second, seconds, the probability that a packet is lost, the chain of its
-    bursts, the bytes that its queue holds, and whether it caps each message alone.
+    bursts, the bytes that its queue holds, whether it caps each message alone, and what of it changes with time.
     """
 
     bandwidth_bytes_per_s: float = 12.5e6
@@ -32,6 +35,7 @@ class LinkSpec:
     burst: Chain = NO_BURSTS
     queue_bytes: float = np.inf
     fatpipe: bool = False
+    trace: Changes | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> LinkSpec:
@@ -42,7 +46,7 @@ class LinkSpec:
 # what edges and overrides may say, and the field of a LinkSpec that it stands for
 _ATTRIBUTES = {
     "bandwidth": "bandwidth_bytes_per_s", "latency": "latency_s", "loss": "loss", "burst": "burst",
-    "queue": "queue_bytes", "fatpipe": "fatpipe",
+    "queue": "queue_bytes", "fatpipe": "fatpipe", "trace": "trace",
 }  # fmt: skip
 
 
@@ -51,7 +55,8 @@ class EdgeSet:
 
     `latency_E` adds over the route, `seconds_per_byte_E` is that of its slowest link. `port_E` numbers the queue that
     a message waits in at its sender: the host (`ports: serial`) or the first link (`parallel`). `hops_H` are the links
-    of all routes one after another, `hop_ptr` where each begins.
+    of all routes one after another, `hop_ptr` where each begins. `varies` says that some link changes with time, and
+    `loss_of` has the loss over time of those hops whose loss does; the arrays then hold for time 0 alone.
     """
 
     def __init__(self, network: Network, source: np.ndarray, target: np.ndarray) -> None:
@@ -77,6 +82,8 @@ class EdgeSet:
         self._groups = self._group_ports()
         self.cumulative_E = self.queue_sums(self.seconds_per_byte_E)  # seconds per byte up to and with this message
         self._out: list[list[int]] | None = None
+        self._in_time: dict[int, WayInTime] = {}
+        self._make_way = network.way_in_time
         self._reverse: np.ndarray | None = None
 
     def _route(self, network: Network) -> None:
@@ -95,13 +102,24 @@ class EdgeSet:
             self.latency_E = np.add.reduceat(network.latency_s[self.hops_H], starts)
             self.seconds_per_byte_E = np.maximum.reduceat(1.0 / network.bandwidth_bytes_per_s[self.hops_H], starts)
             self.bursty = len(network.burst) > 0 and bool((network.burst[self.hops_H, 0] > 0).any())
-            self.lossy = self.bursty or bool((network.loss[self.hops_H] > 0).any())
+            self.varies = bool(network.changes) and bool(np.isin(self.hops_H, list(network.changes)).any())
+            losses = {k: c.loss for k, c in network.changes.items() if c.loss is not None} if self.varies else {}
+            self.loss_of = {h: losses[k] for h, k in enumerate(self.hops_H.tolist()) if k in losses} if losses else {}
+            self.lossy = self.bursty or bool(self.loss_of) or bool((network.loss[self.hops_H] > 0).any())
             self.port_E = self.source if network.ports == "serial" else self.hops_H[starts]
         else:
             self.latency_E = self.seconds_per_byte_E = np.zeros(0)
             self.lossy, self.bursty, self.port_E = False, False, np.zeros(0, np.int64)
+            self.varies, self.loss_of = False, {}
         self.loss_H = network.loss[self.hops_H]
         self.chain_H = network.burst[self.hops_H] if self.bursty else np.zeros((len(self.hops_H), 3))
+
+    def way_in_time(self, e: int) -> WayInTime:
+        """How the way of edge e changes with time."""
+        if e not in self._in_time:
+            hops = self.hops_H[self.hop_ptr[e] : self.hop_ptr[e + 1]].tolist()
+            self._in_time[e] = self._make_way(hops)
+        return self._in_time[e]
 
     def latest_by_target(self, values_E: np.ndarray) -> np.ndarray:
         """The maximum over each receiver's in-edges, in the order of `receivers`."""
@@ -182,6 +200,7 @@ class Network:
     fatpipe: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))  # links that cap but are not shared
     burst: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))  # (L, 3): chains of losses; zeros: none
     queue_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (L,): room of the queues; infinity: no end
+    changes: dict[int, Changes] = field(default_factory=dict)  # links that change; the arrays have their start
     way: Callable[[Any, Any], list[tuple[Any, Any]]] | None = None  # the links from host to host, where they are given
     background: tuple[Stream, ...] = ()  # other traffic on the links
     sites: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # hosts, those without a node included
@@ -208,13 +227,14 @@ class Network:
         graph: nx.Graph,
         link: LinkSpec | None = None,
         overrides: Mapping[tuple[Any, Any], Mapping[str, Any]] | None = None,
+        folder: Path | None = None,
         **options: Any,
     ) -> Network:
         """The network over `graph`: an undirected edge is two links; edge attributes `bandwidth`, `latency`, `loss`
-        (bytes/s, s, probability), `burst` (as in a scenario, or a chain of three), `queue` (bytes) and `fatpipe` (it
-        caps each message, but they do not share it) override `link`, and `overrides` override both. A node with a true
-        attribute `router` forwards only. Where the graph has an attribute `way`, it gives the edges from one host to
-        another, in the place of shortest paths.
+        (bytes/s, s, probability), `burst` (as in a scenario, or a chain of three), `queue` (bytes), `fatpipe` (it caps
+        each message, but they do not share it) and `trace` (as in a scenario, a file in `folder`) override `link`, and
+        `overrides` override both. A node with a true attribute `router` forwards only. Where the graph has an attribute
+        `way`, it gives the edges from one host to another, in the place of shortest paths.
         """
         link = link or LinkSpec()
         default = {short: getattr(link, long) for short, long in _ATTRIBUTES.items()}
@@ -224,11 +244,16 @@ class Network:
             raise TopologyError("the network has no hosts; give at least one node that is no router")
         number = {v: i for i, v in enumerate(names)}
         overrides = overrides or {}
+        policy, model = options.get("policy", "retry"), options.get("model", "independent")
+
+        def read(asked: LinkTrace) -> Changes:
+            return read_link_trace(asked, folder or Path(), policy)
+
         rows = []
         for a, b, data in graph.edges(data=True):
             if a == b:
                 continue
-            own = of_edge(a, b, data, _ATTRIBUTES)
+            own = of_edge(a, b, data, _ATTRIBUTES, read) if data else {}
             for s, t in ((a, b),) if graph.is_directed() else ((a, b), (b, a)):
                 given = {**own, **overrides.get((s, t), {})}
                 rows.append((number[s], number[t], *(given.get(k, value) for k, value in default.items())))
@@ -237,7 +262,11 @@ class Network:
                 raise ScenarioError(f"there is no link {s} -> {t} in the network's graph", field="network.links")
         rows.sort(key=lambda row: row[:2])  # several edges between two nodes keep their order
         columns = dict(
-            zip(("source", "target", *_ATTRIBUTES), zip(*rows, strict=True) if rows else [()] * 8, strict=True)
+            zip(
+                ("source", "target", *_ATTRIBUTES),
+                zip(*rows, strict=True) if rows else [()] * (2 + len(_ATTRIBUTES)),
+                strict=True,
+            )
         )
         source, target = (np.array(columns[end], np.int64) for end in ("source", "target"))
         bandwidth, latency, loss, queue = (
@@ -246,21 +275,21 @@ class Network:
         burst = np.array(columns["burst"], np.float64).reshape(-1, 3)
         if (bandwidth <= 0).any():
             raise ScenarioError("every link needs a bandwidth above 0", field="network.link.bandwidth")
-        if options.get("policy", "retry") == "retry" and any(map(loses_all, columns["loss"], columns["burst"])):
+        if policy == "retry" and any(map(loses_all, columns["loss"], columns["burst"])):
             raise ScenarioError("a link that loses every packet never delivers under policy retry: choose a loss "
                                 "below 1, or policy drop", field="network.link.loss", value=1.0)  # fmt: skip
         if burst[:, 0].any() and options.get("loss_unit") == "message":
             raise ScenarioError("bursts are runs of packets within a message, and with `loss_unit: message` each "
                                 "message is lost or not on its own: give the mean as `loss`",
                                 field="network.loss_unit", value="message")  # fmt: skip
+        changes = {k: trace for k, trace in enumerate(columns["trace"]) if trace is not None}
+        set_starts(changes, bandwidth, latency, loss, np.array(columns["fatpipe"], bool), policy, model)
         notes = tuple(graph.graph.get("read_notes", ()))
-        if np.isfinite(queue).any() and options.get("model") != "tcp":
-            notes += (
-                f"queues are left out: under model {options.get('model', 'independent')} none overflows; tcp's do",
-            )
+        if np.isfinite(queue).any() and model != "tcp":
+            notes += (f"queues are left out: under model {model} none overflows; tcp's do",)
         return cls(
             hosts, names, source, target, latency, bandwidth, loss,
-            fatpipe=np.array(columns["fatpipe"], bool), burst=burst, queue_bytes=queue,
+            fatpipe=np.array(columns["fatpipe"], bool), burst=burst, queue_bytes=queue, changes=changes,
             way=graph.graph.get("way"), notes=notes,
             **options,
         )  # fmt: skip
@@ -319,6 +348,11 @@ class Network:
         if source not in self._trees:
             self._trees[source] = PathTree(source, self._neighbours)
         return self._trees[source]
+
+    def way_in_time(self, links: list[int]) -> WayInTime:
+        """The way over these links, as it changes with time."""
+        names = [f"{self.node_names[self.link_source[k]]} -> {self.node_names[self.link_target[k]]}" for k in links]
+        return WayInTime(links, names, self.changes, self.bandwidth_bytes_per_s, self.latency_s)
 
     def path(self, source: int, target: int) -> list[int]:
         """The links of a message's way: the direct link where there is one, else the shortest route."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from simnet.book import Book
-from simnet.network.fate import Fate
+from simnet.network.fate import Fate, FateInTime
 from simnet.network.ledger import Ledger
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
@@ -90,12 +90,21 @@ class Account:
         self, round: int, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray | None = None,
         active_E: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        """Enter the bytes of one message per active edge; what was sent after the cut (`start_n`) does not exist."""
+        """Enter the bytes of one message per active edge; what was sent after the cut (`start_n`) does not exist. Where
+        they hang on the moment of sending, `sent_by` enters them.
+        """
+        if isinstance(fate, FateInTime):
+            return
         if start_n is not None and self.until < np.inf:
             before = start_n[edges.source] <= self.until
             active_E = before if active_E is None else before & active_E
         if edges.size:
             self.ledger.add(round, edges, payload, fate, None if active_E is None or active_E.all() else active_E)
+
+    def sent_by(self, i: int, round: int, edges: EdgeSet, payload: int, fate: Fate | None) -> None:
+        """Enter the bytes that host i has just handed over, where they hung on the moment."""
+        if isinstance(fate, FateInTime):
+            self.ledger.add(round, edges, payload, fate, fate.drawn_E & (edges.source == i))
 
     def cut_by_round(self, last: int, ahead: list[tuple[Any, np.ndarray | None]]) -> None:
         """The run stops at report `last`: take back the exchanges of hosts that are `ahead` of it (each with its active

@@ -36,6 +36,8 @@ class ArraysPlane:
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
         if book.network.receive_ports == "serial":
             raise NeedsEvents("messages queue at their receiver")
+        if book.network.changes:
+            raise NeedsEvents("links change with time")
         if book.network.model != "independent":
             raise NeedsEvents("messages share links")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks

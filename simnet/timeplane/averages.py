@@ -13,7 +13,7 @@ import numpy as np
 
 from simnet.entries import Entry
 from simnet.exchange import INF
-from simnet.network.fate import Fate
+from simnet.network.fate import Fate, FateInTime
 from simnet.network.network import EdgeSet
 from simnet.timeplane.boxes import AverageBox
 
@@ -48,6 +48,12 @@ class UnderWay(ABC):
     @abstractmethod
     def _settle(self, box: Any) -> None:
         """Enter what was sent in ledger and log."""
+
+    def _in_ledger(self, halves: list[Half]) -> list[tuple[Any, np.ndarray | None]]:
+        """Those whose bytes are entered: whole, unless the run is cut by time, and what hung on the moment as drawn."""
+        whole = self.walker.account.until == INF
+        in_time = [(half, half.fate.drawn_E) for half in halves if isinstance(half.fate, FateInTime)]
+        return in_time + [(half, None) for half in halves if whole and not isinstance(half.fate, FateInTime)]
 
     def _begun(self, box: Any, i: int, entry: Entry, now: float) -> None:
         """Host i has begun: its operands are ready."""
@@ -141,6 +147,7 @@ class Averages(UnderWay):
             self._contributed(box, t, now)
 
         walker.hand_over(i, box.up_out[i], now, box.up_way, arrived)
+        walker.account.sent_by(i, x.round, x.up, x.up_bytes, x.up_fate)
 
     def _contributed(self, box: AverageBox, t: float, handed: float) -> None:
         """A contribution is known to be at the server at t; with the last one, the server answers."""
@@ -161,6 +168,7 @@ class Averages(UnderWay):
             self._wake(box, j)
 
         self.walker.hand_over(server, box.down_out[server], now, box.down_way, arrived)
+        self.walker.account.sent_by(server, box.x.round, box.x.down, box.x.down_bytes, box.x.down_fate)
         if box.x.to_n[server]:
             box.result[server] = now
             self._wake(box, server)
@@ -175,14 +183,11 @@ class Averages(UnderWay):
 
     def entered(self) -> list[tuple[Any, np.ndarray | None]]:
         """The two halves of each average under way whose bytes are entered, as exchanges for the ledger."""
-        if self.walker.account.until < INF:
-            return []
-        halves: list[tuple[Any, np.ndarray | None]] = []
+        halves = []
         for box in self.boxes.values():
             x = box.x
-            halves += [(Half(x.round, x.up, x.up_bytes, x.up_fate), None),
-                       (Half(x.round, x.down, x.down_bytes, x.down_fate), None)]  # fmt: skip
-        return halves
+            halves += [Half(x.round, x.up, x.up_bytes, x.up_fate), Half(x.round, x.down, x.down_bytes, x.down_fate)]
+        return self._in_ledger(halves)
 
     def _settle(self, box: AverageBox) -> None:
         account, x, start = self.walker.account, box.x, np.array(box.start)

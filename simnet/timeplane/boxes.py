@@ -5,13 +5,14 @@ Legend: n hosts, E edges of one exchange. Plain lists: the walker touches one nu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from simnet.book import Book
 from simnet.exchange import INF, Exchange, RelayedAverage, ServerAverage
-from simnet.network.fate import Fate, schedule, sent_bytes
+from simnet.network.fate import Fate, FateInTime, schedule, sent_bytes
 from simnet.network.network import EdgeSet
 
 # a sending port, its place among the ports in use, and its (edge, target host) in the order of sending
@@ -22,16 +23,37 @@ class Way:
     """How long messages take: `offset` after its port begins, each arrives; `busy` is each port with all of its
     messages; `own` is a message's own seconds, which a serial receiver takes it in. Where links are shared, `sent` are
     the bytes of each, what is sent again included.
+
+    Where links change with time (`varies`) only `go` says how long a message takes, and `bytes_of` what it is.
     """
 
-    __slots__ = ("busy", "edges", "offset", "own", "sent")
+    __slots__ = ("busy", "edges", "fate", "offset", "own", "sent", "size", "varies")
 
     def __init__(self, edges: EdgeSet, size: int, fate: Fate | None) -> None:
+        self.size, self.fate, self.varies = size, fate, edges.varies
         offset_E, busy_P = schedule(edges, size, fate)
         self.offset: list[float] = offset_E.tolist()
         self.busy: list[float] = busy_P.tolist()
         self.own: list[float] = (size * edges.seconds_per_byte_E).tolist()
         self.edges, self.sent = edges, sent_bytes(edges, size, fate)
+
+    def bytes_of(self, e: int, t: float) -> int:
+        """The bytes of the message on edge e that starts at time t, what is sent again included."""
+        if isinstance(self.fate, FateInTime):
+            self.fate.draw(e, t)
+            again, packets = int(self.fate.again_E[e]), int(self.fate.packets_E[e])
+            return self.size + again * -(-self.size // max(packets, 1))
+        return int(self.sent[e])
+
+    def go(self, e: int, t: float) -> tuple[float, float, float]:
+        """The message on edge e takes its turn at a port at time t, over links that change: when its last bit has left,
+        when it arrives, and how long its bits come in (those that are not sent again).
+        """
+        way, sent = self.edges.way_in_time(e), self.bytes_of(e, t)
+        attempts = 1 if self.fate is None else int(self.fate.attempts_E[e])
+        begun = way.end(t, sent - self.size) if sent > self.size else t
+        end = way.end(begun, self.size)
+        return end, end + way.latency_s(t) * (2 * attempts - 1), end - begun
 
 
 class Routes:
@@ -83,7 +105,9 @@ class Box:
         self.way = routes.way(edges, x.payload_bytes + book.network.header_bytes, x.fate)
         self.deadline_s = x.deadline_s
         lossy = x.fate is not None and book.network.policy != "retry"
-        self.delivered: list[bool] | None = x.fate.delivered_E.tolist() if lossy and x.fate is not None else None
+        self.delivered: Sequence[bool] | np.ndarray | None = None
+        if lossy and x.fate is not None:  # what is drawn as each message starts is read where it is drawn
+            self.delivered = x.fate.delivered_E if isinstance(x.fate, FateInTime) else x.fate.delivered_E.tolist()
         self.arrival = [INF] * edges.size
         self.in_ptr = edges.in_ptr
         coming = edges.target if x.active_n is None else edges.target[x.active_n[edges.source]]

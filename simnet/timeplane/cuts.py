@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from simnet.errors import Starved
 from simnet.exchange import INF
+from simnet.network.fate import FateInTime
 from simnet.timeplane.boxes import AverageBox, RelayBox
 from simnet.timeplane.departures import ALL_LEFT
 from simnet.timeplane.mail import Waiting
@@ -48,7 +49,10 @@ def cut(walker: Walker, last: int, spent: dict[int, tuple[float, float, float, f
     ahead: list[Any] = [
         (box.x, entered_E(box.x, [gone and t == INF for gone, t in zip(walker.gone, box.start, strict=True)]))
         for box in walker.exchanges.boxes.values()
-        if box.entered
+        if box.entered and not isinstance(box.x.fate, FateInTime)
+    ]
+    ahead += [
+        (box.x, box.x.fate.drawn_E) for box in walker.exchanges.boxes.values() if isinstance(box.x.fate, FateInTime)
     ]
     walker.account.cut_by_round(last, ahead + walker.averages.entered() + walker.relays.entered())
     for i, (compute, comm, idle, at) in spent.items():

@@ -35,6 +35,8 @@ class CompiledWalker:
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
         if book.network.background:
             raise NeedsWalker("background traffic is followed flow by flow")
+        if book.network.changes:
+            raise NeedsWalker("links change with time")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
         n, network = book.n, book.network

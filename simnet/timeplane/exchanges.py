@@ -86,6 +86,7 @@ class Exchanges:
                 self._arrived(box, j, e, t, now)
 
             walker.hand_over(i, box.out[i], now, box.way, arrived)
+            walker.account.sent_by(i, x.round, x.edges, x.payload_bytes, x.fate)
             return
         free, arrival, left, latest, waiting = walker.free, box.arrival, box.left, box.latest, walker.waiting
         offset, busy = box.way.offset, box.way.busy
@@ -217,7 +218,7 @@ class Exchanges:
             t = box.arrival[e]
             taken = walker.back(i, t) if calendar else t
             ok = taken <= limit and (delivered is None or delivered[e]) and (active is None or bool(active[source[e]]))
-            out.append((ok and t < INF and not (drops and taken > t), t))
+            out.append((bool(ok and t < INF and not (drops and taken > t)), t))
         return out
 
     def _settle(self, box: Box) -> None:

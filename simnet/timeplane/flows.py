@@ -15,7 +15,8 @@ import numpy as np
 
 from simnet import streams
 from simnet.book import Book
-from simnet.errors import TopologyError
+from simnet.errors import Starved, TopologyError
+from simnet.network.changing import PATIENCE, never_open
 from simnet.network.flows.case import CONGESTION_CONTROLS
 from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, route_table, unlimited
@@ -34,6 +35,7 @@ from simnet.network.flows.state import (
 from simnet.network.flows.tcp import PACKET
 from simnet.network.network import EdgeSet
 from simnet.timeplane.background import FIRST_TAG, Background
+from simnet.timeplane.shifts import Shifts, moving, row_at
 
 if TYPE_CHECKING:
     from simnet.timeplane.walker import Light, Walker
@@ -56,6 +58,7 @@ class Ways:
         self._ways: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # both with the ports at their ends
         self._of_edges: dict[EdgeSet, list[int]] = {}
         self.engine: Any = None
+        self.moving: dict[int, list[int]] = {}  # ways whose latency or loss changes: copies that no flow is on
 
     def routes_of(self, edges: EdgeSet) -> list[int]:
         """The number of the way of each edge."""
@@ -94,6 +97,8 @@ class Ways:
             self.forward.append(way)
             self.backward.append(tuple(back))
             self._ways.append((behind, network.with_ports(back, target, source) if back else ()))
+            if moving(network.changes, (*way, *back)):
+                self.moving[self._numbers[behind]] = []
         return self._numbers[behind]
 
     def _learn(self) -> None:
@@ -117,10 +122,26 @@ class Ways:
                 self.engine.state[CONTROL] = 1 + CONGESTION_CONTROLS.index(network.tcp_control)
                 self.engine.state[KEY] = np.uint64(streams.key(self.book.seed, "tcp")).astype(np.int64)
             return
+        table.route[: len(self.engine.route)] = self.engine.route  # copies have the row of the flow that is on them
         self.engine = with_longer_routes(self.engine, int(np.diff(table.route_start).max(initial=1)))
         self.engine = self.engine._replace(
             route_start=table.route_start, route_link=table.route_link, route_share=table.route_share, route=table.route
         )
+
+    def copy(self, way: int, warm: bool, now: float) -> int:
+        """A copy of a way for one flow, with the latency and loss of its start."""
+        if not self.moving[way]:
+            for each, free in self.moving.items():
+                if not free:
+                    free.append(len(self.forward))
+                    self.forward.append(self.forward[each])
+                    self.backward.append(self.backward[each])
+                    self._ways.append(self._ways[each])
+            self._learn()
+        number = self.moving[way].pop()
+        changes = self.book.network.changes
+        self.engine.route[2 * number + warm] = row_at(now, self.links, changes, *self._ways[way], self.model, warm)
+        return number
 
 
 class Flows(Ways):
@@ -136,6 +157,10 @@ class Flows(Ways):
         self._due = 0  # the number of the event that will drive the engine; older ones are void
         self.callbacks: tuple[Callable[[Any], None], ...] = (self._next, self._settle)
         self.background = Background(self) if self.book.network.background else None
+        self._shifts = Shifts(self.book.network.changes)
+        self._flying = 0  # flows under way, those of others included
+        self._copies: dict[int, tuple[int, int]] = {}  # tag -> a way, and the copy of it that the flow is on
+        self._still = 0  # changes of bandwidth since anything last moved
 
     def send(self, edges: EdgeSet, e: int, size: float, i: int, j: int, now: float, arrived: Arrived) -> None:
         """Host i hands a message of `size` bytes for host j to the network; `arrived(e, j, t)` follows."""
@@ -153,10 +178,14 @@ class Flows(Ways):
     def begin(self, way: int, warm: bool, size: float, tag: int, now: float) -> None:
         """A flow of `size` bytes begins."""
         self._go_to(now)
+        route = way if way not in self.moving else self.copy(way, warm, now)
         engine = self.engine
         if engine.state[FREE_COUNT] == 0:
             engine = self.engine = with_room(engine, 2 * len(engine.flow))
-        add(engine, now, 2 * way + warm, size, tag)
+        self._flying += 1
+        if route != way:
+            self._copies[tag] = way, route
+        add(engine, now, 2 * route + warm, size, tag)
         self._settle_later(now)
 
     @property
@@ -185,6 +214,12 @@ class Flows(Ways):
         """Everything of this instant has happened: settle the shares, and wait for the engine's next event."""
         self._settling = False
         t = next_time(self.engine)
+        if self._flying:
+            self._still = self._still + 1 if t == np.inf else 0
+            if self._still > PATIENCE and self._under_way:
+                *_, since, way = next(iter(self._under_way.values()))
+                raise Starved(never_open([self.links.names[k] for k in self.forward[way]], since))
+            t = min(t, self._shifts.next_s)
         self._due += 1
         if t < np.inf:
             self.walker.push(max(t, self.walker.env._now), self._next, self._due, None, NETWORK)
@@ -197,6 +232,7 @@ class Flows(Ways):
     def _go_to(self, now: float, again: bool = False) -> None:
         """Let the engine go on to the present, and tell what has arrived; `again`: more of this instant is due."""
         engine = self.engine
+        self._shifts.catch_up(engine, now, not self._flying)
         if engine.clock[0] >= now and not again:
             return
         count = advance(engine, now)
@@ -210,6 +246,10 @@ class Flows(Ways):
         taken(engine)
         walker = self.walker
         for tag, t, lost in done:
+            self._flying -= 1
+            if tag in self._copies:
+                copied, route = self._copies.pop(tag)
+                self.moving[copied].append(route)
             if tag >= FIRST_TAG:
                 assert self.background is not None
                 self.background.ended(tag, lost)

@@ -16,9 +16,10 @@ import numpy as np
 from simnet import streams
 from simnet.entries import Entry
 from simnet.exchange import INF
-from simnet.network.fate import Fate, schedule, sent_bytes
+from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
 from simnet.partners import Partners
+from simnet.timeplane.boxes import Way
 from simnet.timeplane.tally import Tally
 
 if TYPE_CHECKING:
@@ -109,32 +110,38 @@ class Meetings:
 
     def _hand(self, pool: Pool, meeting: Meeting, i: int, j: int, e: int, now: float, then: Any) -> None:
         """Host i hands its message for j to its port; `then` follows when it is there."""
-        walker = self.walker
-        offset, busy, lost = pool.offset[e], pool.busy[e], False
-        if pool.lossy:
-            pair, fate = self._fate(pool, meeting)
-            leg = int(pair.source[0] != i)
-            offset_E, busy_P = schedule(pair, pool.size, fate)
-            offset, busy = float(offset_E[leg]), float(busy_P[pair.port_rank_E[leg]])
-            walker.account.sent(walker.reports[i], pair, meeting.entry.number, fate, active_E=np.arange(2) == leg)
-            lost = fate is not None and not fate.delivered_E[leg]
-        else:
-            pool.tally.count[e] += 1
-        way = Leg(meeting, pool, i, j, now, lost, then)
-        if walker.flows is not None:
-            size = pool.size if not pool.lossy else int(sent_bytes(pair, pool.size, fate)[leg])
-            edges, edge = (pair, leg) if pool.lossy else (pool.partners.edges, e)
-            walker.flows.send(edges, edge, size, i, j, now, lambda _, host, t: self._arrives(t, way))
-            return
+        walker, edges, edge, way, lost = self.walker, pool.partners.edges, e, pool.way, False
         port = pool.port[e]
         begin = max(now, walker.free[port])
-        walker.free[port] = begin + busy
-        if walker.spans:
-            walker.account.span(i, "send", begin, begin + busy, walker.reports[i])
-        if walker.serial_receiver:
-            walker.push(max(now, begin + offset - pool.own[e]), self._first_bit, way, pool.own[e])
+        if pool.lossy:
+            edges, fate = self._fate(pool, meeting)
+            edge, way = int(edges.source[0] != i), Way(edges, pool.size, fate)
+        if walker.flows is not None:
+            sent = way.bytes_of(edge, now)
+        elif way.varies:
+            end, t, own = way.go(edge, begin)
+        elif pool.lossy:
+            end, t, own = begin + way.busy[edges.port_rank_E[edge]], begin + way.offset[edge], pool.own[e]
         else:
-            self._arrives(begin + offset, way)
+            end, t, own = begin + pool.busy[e], begin + pool.offset[e], pool.own[e]
+        if pool.lossy:
+            round, payload = walker.reports[i], meeting.entry.number
+            walker.account.sent(round, edges, payload, fate, active_E=np.arange(2) == edge)
+            walker.account.sent_by(i, round, edges, payload, fate)
+            lost = fate is not None and not fate.delivered_E[edge]
+        else:
+            pool.tally.count[e] += 1
+        leg = Leg(meeting, pool, i, j, now, lost, then)
+        if walker.flows is not None:
+            walker.flows.send(edges, edge, sent, i, j, now, lambda _, host, t: self._arrives(t, leg))
+            return
+        walker.free[port] = end
+        if walker.spans:
+            walker.account.span(i, "send", begin, end, walker.reports[i])
+        if walker.serial_receiver:
+            walker.push(max(now, t - own), self._first_bit, leg, own)
+        else:
+            self._arrives(t, leg)
 
     def _first_bit(self, event: Light) -> None:
         """The first bit is at a receiver that takes one message after another."""
@@ -273,7 +280,7 @@ class Pool:
         self.lossy = edges.lossy and book.network.model != "tcp"  # which sends again by itself
         own_E = self.size * edges.seconds_per_byte_E
         self.own: list[float] = own_E.tolist()
-        self.busy = self.own
+        self.busy, self.way = self.own, Way(edges, self.size, None)
         self.offset: list[float] = (own_E + edges.latency_E).tolist()
         self.port: list[int] = edges.port_E.tolist()
         self.reverse: list[int] = edges.reverse_E.tolist()

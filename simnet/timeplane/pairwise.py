@@ -34,6 +34,8 @@ class PairwiseWalker:
     def __init__(self, book: Book, recording: Recording, account: Account, values: object, hooks: Hooks) -> None:
         if book.network.receive_ports == "serial" or account.message_rows is not None or book.presence:
             raise NeedsWalker("queues at receivers, lists of messages and nodes that are away are followed one by one")
+        if book.network.changes:
+            raise NeedsWalker("links change with time")
         if book.network.model != "independent":
             raise NeedsWalker("messages share links")
         self.book, self.recording, self.account, self.hooks = book, recording, account, hooks

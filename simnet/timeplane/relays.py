@@ -66,6 +66,8 @@ class Relays(UnderWay):
                 self.walker.push(t, self._got, box, (j, w))
 
         self.walker.hand_over(i, out, now, box.ways[w], arrived)
+        x, wave = box.x, box.x.waves[w]
+        self.walker.account.sent_by(i, x.round, wave.edges, wave.payload_bytes, x.fates[w])
 
     def _got(self, event: Any) -> None:
         """A message is there: the host counts it, and goes on if it has started."""
@@ -76,13 +78,13 @@ class Relays(UnderWay):
 
     def entered(self) -> list[tuple[Any, np.ndarray | None]]:
         """The waves of each average under way whose bytes are entered, as exchanges for the ledger."""
-        if self.walker.account.until < INF:
-            return []
-        return [
-            (Half(box.x.round, wave.edges, wave.payload_bytes, fate), None)
-            for box in self.boxes.values()
-            for wave, fate in zip(box.x.waves, box.x.fates, strict=True)
-        ]
+        return self._in_ledger(
+            [
+                Half(box.x.round, wave.edges, wave.payload_bytes, fate)
+                for box in self.boxes.values()
+                for wave, fate in zip(box.x.waves, box.x.fates, strict=True)
+            ]
+        )
 
     def _settle(self, box: RelayBox) -> None:
         account, x = self.walker.account, box.x

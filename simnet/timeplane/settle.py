@@ -11,6 +11,7 @@ import numpy as np
 
 from simnet.book import Book
 from simnet.exchange import INF, Exchange
+from simnet.network.fate import FateInTime
 from simnet.timeplane.account import Account
 
 
@@ -90,6 +91,8 @@ def entered_E(x: Exchange, gone: Sequence[bool]) -> np.ndarray | None:
 def take_back(account: Account, x: Exchange, i: int) -> None:
     """Host i never sends what was entered for it."""
     mine_E = x.edges.source == i
+    if isinstance(x.fate, FateInTime):  # enters nothing before it is sent
+        return
     if x.active_n is not None and not x.active_n[i]:
         return
     if mine_E.any():

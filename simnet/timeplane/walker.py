@@ -71,7 +71,8 @@ class Walker:
         self.receive_free = [0.0] * n
         self.serial_receiver = book.network.receive_ports == "serial"
         self.flows = Flows(self) if book.network.model != "independent" else None
-        self.later = self.serial_receiver or self.flows is not None  # arrivals are not known when messages are sent
+        # arrivals are not known when messages are sent, or hang on the moment
+        self.later = self.serial_receiver or self.flows is not None or bool(book.network.changes)
         self.waiting: list[Any] = [None] * n  # the box or receive that a host waits in
         self.presence, self.back = book.presence, book.presence.back
         self.calendar: list[bool] = book.presence.has_n.tolist()  # who has absences or slow periods
@@ -334,7 +335,10 @@ class Walker:
         if self.flows is not None:
             for _, _, messages in out:
                 for e, j in messages:
-                    self.flows.send(way.edges, e, way.sent[e], i, j, now, arrived)
+                    self.flows.send(way.edges, e, way.bytes_of(e, now), i, j, now, arrived)
+            return
+        if way.varies:
+            self._hand_in_turn(i, out, now, way, arrived)
             return
         for port, rank, messages in out:
             begin = max(now, self.free[port])
@@ -347,6 +351,22 @@ class Walker:
                     self.push(max(now, t - way.own[e]), self._first_bit, (arrived, e, j), way.own[e])
                 else:
                     arrived(e, j, t)
+
+    def _hand_in_turn(
+        self, i: int, out: list[Port], now: float, way: Way, arrived: Callable[[int, int, float], None]
+    ) -> None:
+        """The same over links that change with time: each message begins when the one before it has left the port."""
+        for port, _, messages in out:
+            begin = end = max(now, self.free[port])
+            for e, j in messages:
+                end, t, own = way.go(e, end)
+                if self.serial_receiver:
+                    self.push(max(now, t - own), self._first_bit, (arrived, e, j), own)
+                else:
+                    arrived(e, j, t)
+            self.free[port] = end
+            if self.spans:
+                self.account.span(i, "send", begin, end, self.reports[i])
 
     def _first_bit(self, event: Light) -> None:
         """The first bit of a message is at a receiver that takes one message after another."""

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from simnet import sources
 from simnet.errors import DataError, ScenarioError, TopologyError, nearest
 from simnet.explain import explain
-from simnet.fields import Bandwidth, Bytes, Host, Loss, PositiveSeconds, Seconds, Section, refuse
-from simnet.links import NO_BURSTS, Burst
+from simnet.fields import Bandwidth, Bytes, Host, Loss, Seconds, Section, refuse
+from simnet.links import NO_BURSTS, Burst, Traced
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
-from simnet.network.flows.traces import AtEnd, Trace, read_trace
+from simnet.network.flows.traces import Trace, read_trace
 from simnet.network.routes import PathTree, neighbours
 
 S = TypeVar("S", bound=Section)
@@ -41,14 +41,6 @@ class HostPorts(Section):
     down: Bandwidth | None = None
 
 
-class LinkTrace(Section):
-    """A file of bandwidth over time, beside the platform; at its end it begins anew or holds its last rate."""
-
-    file: str
-    at_end: AtEnd = "wrap"
-    bin: PositiveSeconds = 0.1
-
-
 class PlatformLink(Section):
     """A link: `between: [a, b]` for one in each direction, `from` and `to` for one; `bandwidth` or `trace`."""
 
@@ -56,7 +48,7 @@ class PlatformLink(Section):
     from_: Annotated[Host | None, Field(alias="from")] = None
     to: Host | None = None
     bandwidth: Bandwidth | None = None
-    trace: Annotated[LinkTrace | None, BeforeValidator(lambda v: {"file": v} if isinstance(v, str) else v)] = None
+    trace: Traced | None = None
     latency: Seconds = 0.0
     loss: Loss = 0.0
     burst: Burst | None = None
