@@ -8,7 +8,7 @@ from simnet import mixing as mixings
 from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
 from simnet.network.places import host_number
 from simnet.recording import capability
-from simnet.topology import require_connected, require_tree
+from simnet.topology import is_connected, require_connected, require_tree
 
 if TYPE_CHECKING:
     from simnet.prepare import Plan
@@ -25,6 +25,7 @@ def check(plan: Plan) -> None:
             require_tree(topology, name)
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
+    _check_ways(plan)
     capability(algorithm, plan.book())
     if algorithm.partners_by_time:
         for role in plan.members:
@@ -52,6 +53,16 @@ def check(plan: Plan) -> None:
             raise UnknownName(f"no such metric{hint} There are {', '.join(METRICS)}", field=f"target.{metric}")
         if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
             raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
+
+
+def _check_ways(plan: Plan) -> None:
+    """Refuse a topology one of whose edges has no way over the network."""
+    network, topology = plan.network, plan.topology
+    if network.way is not None or not topology.static or (network.link_between(*topology.edges(0)) >= 0).all():
+        return
+    if not is_connected(network.link_source, network.link_target, len(network.node_names)):
+        for source, target in zip(*(ends.tolist() for ends in topology.edges(0)), strict=True):
+            network.path(source, target)
 
 
 METRICS = (

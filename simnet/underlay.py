@@ -82,7 +82,12 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
     overrides: dict[tuple[Hashable, Hashable], dict[str, Any]] = {}
     for i, link in enumerate(section.links):
         values = _with_trace(scenario, said_of(link), f"network.links.{i}.trace")
-        for end in link.directions:
+        at = ("between", "between") if link.between is not None else ("from", "to")
+        for a, b in link.directions:
+            end = (
+                named(graph, a, f"network.links.{i}.{at[0]}", False),
+                named(graph, b, f"network.links.{i}.{at[1]}", False),
+            )
             if not graph.has_edge(*end):
                 raise ScenarioError(f"there is no link {end[0]} -> {end[1]} in the graph", field=f"network.links.{i}")
             overrides[end] = {**overrides.get(end, {}), **values}

@@ -245,6 +245,13 @@ def test_networks_change_the_time_of_one_training_and_not_its_rounds() -> None:
     assert spread < 0.7 * narrow  # its ways are spread over all core switches
 
 
+def test_a_deadline_costs_rounds_and_saves_hours_where_nodes_are_away_at_night() -> None:
+    with_it = simnet.run("away_at_night").summary["targets"]["accuracy"]
+    without = simnet.run("away_at_night", {"algorithm.deadline_s": None}).summary["targets"]["accuracy"]
+    assert without["round"] < with_it["round"]
+    assert without["sim_time_s"] > 5 * with_it["sim_time_s"]
+
+
 def test_traffic_of_others_costs_time_and_nothing_else() -> None:
     loads = ({"network.background": []}, {}, {"network.background.0.load": "9 Mbit/s"})
     made = [simnet.run("background_traffic", each) for each in loads]

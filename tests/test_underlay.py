@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simnet
-from simnet.errors import InputError, ScenarioError, UnknownName
+from simnet.errors import InputError, ScenarioError, TopologyError, UnknownName
 from simnet.models.topologies.shipped import abilene
 from simnet.models.topologies.underlays import dumbbell, switch
 from simnet.network.network import Network
@@ -269,3 +270,33 @@ def test_a_route_that_is_none_is_refused(route: dict[str, Any], error: type[Exce
     twice = [{"from": 0, "to": 1, "via": []}, {"between": [1, 0], "via": [2, 3]}]
     with pytest.raises(ScenarioError, match=r"network\.routes\.1: the way from 0 to 1 is given twice"):
         network_of({"graph": SQUARE, "routes": twice})
+
+
+# ---- what is refused before any work -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ("independent", "maxmin", "tcp"))
+def test_hosts_that_no_route_joins_are_refused_before_a_record_is_begun(model: str, tmp_path: Path) -> None:
+    apart = {"graph": nx.Graph([(0, 1), (2, 3)]), "model": model}
+    with pytest.raises(TopologyError, match=r"no route from host 3 to host 0: .*not connected"):
+        simnet.run(scenario(apart), out=tmp_path / "record")
+    assert not (tmp_path / "record").exists()
+    assert go(scenario(apart, nx.Graph([(0, 1), (2, 3)]))).outcome == "finished"  # nobody needs the missing way
+
+
+LINKS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"link": {"bandwidth": "0 Mbit/s"}}, ScenarioError, r"network\.link\.bandwidth = '0 Mbit/s': must be above 0"),
+    ({"link": {"bandwidth": "-1 Mbit/s"}}, ScenarioError, r"network\.link\.bandwidth = '-1 Mbit/s': must be above 0"),
+    ({"links": [{"between": [0, 1], "bandwidth": 0}]}, ScenarioError, r"links\.0\.bandwidth = 0: must be above 0"),
+    ({"links": [{"between": [0, 9], "loss": 0}]}, UnknownName, r"links\.0\.between = 9: no such host or router; there"),
+    ({"links": [{"from": 9, "to": 0, "loss": 0}]}, UnknownName, r"links\.0\.from = 9: no such host or router; there"),
+    ({"links": [{"between": [0, 2], "loss": 0}]}, ScenarioError, r"links\.0: there is no link 0 -> 2 in the graph"),
+    ({"model": "tcp", "policy": "drop"}, ScenarioError, r"network\.policy: tcp delivers everything"),
+    ({"model": "tcp", "policy": "symmetric"}, ScenarioError, r"network\.policy: tcp delivers everything"),
+]
+
+
+@pytest.mark.parametrize(("network", "error", "message"), LINKS)
+def test_links_that_cannot_be_are_refused(network: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        network_of({"graph": SQUARE, **network})
