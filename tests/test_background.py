@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -224,3 +225,16 @@ def test_the_compiled_tier_says_why_it_does_not_run_it() -> None:
     pytest.importorskip("numba")
     with pytest.raises(ScenarioError, match=r"background traffic is followed flow by flow; leave the tier to 'auto'"):
         go(scenario([FLOW | {"every": 1}]), "compiled")
+
+
+def test_traffic_over_links_that_change_with_time_agrees_across_tiers(tmp_path: Path) -> None:
+    """Both draw on one engine; and a starved run under both still ends."""
+    (tmp_path / "rate.txt").write_text("0 1\n0.02 0.3\n0.05 2\n")
+    network = {"link": LINK | {"trace": {"file": str(tmp_path / "rate.txt")}}}
+    made = scenario(DRAWN, rounds=12, network=network, nodes={"step": "10 ms", "jitter": 0.3})
+    group, nodes = go(made), go(made, "processes")
+    assert np.array_equal(group.rounds["sim_time_s"], nodes.rounds["sim_time_s"])
+    assert group.links["background_bytes"].tolist() == nodes.links["background_bytes"].tolist()
+    starves = {"step": "10 ms", "absence": {"nodes": [1], "away": [[0.05, "never"]]}}
+    record = go(made | {"nodes": starves})
+    assert record.ended is Outcome.STARVED
