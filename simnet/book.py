@@ -15,6 +15,7 @@ import numpy as np
 from simnet import mixing as mixings
 from simnet import streams
 from simnet.collectives import waves_of
+from simnet.costs import Costs, Flops
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, TopologyError
 from simnet.exchange import INF, Average, Channel, Exchange, RelayedAverage, ServerAverage, Wave
 from simnet.graph import Value
@@ -56,6 +57,7 @@ class Book:
     find_topology: Callable[[Any], Topology] | None = None
     grain: float = mixings.GRAIN_FLOAT32
     presence: Presence = field(default_factory=lambda: Presence(0))
+    costs: Costs = field(default_factory=Flops)
 
     exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)
     averages: dict[tuple[str, int], Average] = field(default_factory=dict)
@@ -98,15 +100,28 @@ class Book:
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
-    def oracle_seconds(self, hosts: np.ndarray, name: str, size: int | None, occurrence: int) -> np.ndarray:
-        """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`."""
-        key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
-        base = self._base_seconds.get(key)
-        if base is None:
-            alone = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts)
-            answer = self._answer_numbers(hosts, name) * float(self.network.wire_bytes_per_number)
-            base = self._base_seconds[key] = self.profiles.accelerators.share(alone, answer, hosts)
+    def oracle_seconds(
+        self, hosts: np.ndarray, name: str, size: int | None, occurrence: int, call: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`; `call` gives those
+        of this very call, where every call has its own.
+        """
+        if self.costs.per_call:
+            base = self._shared(hosts, name, size, call())
+        else:
+            key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
+            known = self._base_seconds.get(key)
+            if known is None:
+                alone = self.costs.alone(self, hosts, name, size)
+                known = self._base_seconds[key] = self._shared(hosts, name, size, alone)
+            base = known
         return self.profiles.varied(base, occurrence, self.seed, hosts)
+
+    def _shared(self, hosts: np.ndarray, name: str, size: int | None, alone: np.ndarray) -> np.ndarray:
+        """Seconds of a call that takes one accelerator `alone` seconds on the device (NaN: its FLOP decide)."""
+        seconds = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts, alone)
+        answer = self._answer_numbers(hosts, name) * float(self.network.wire_bytes_per_number)
+        return self.profiles.accelerators.share(seconds, answer, hosts)
 
     def _flop(self, hosts: np.ndarray, name: str, size: int | None) -> np.ndarray:
         """FLOP of one call at each of `hosts`; a ZO-only node answers `gradient` with 2 losses per direction."""
@@ -134,7 +149,10 @@ class Book:
 
     def work_seconds(self, hosts: np.ndarray, flop: float, occurrence: int) -> np.ndarray:
         """Seconds of plain arithmetic of that many FLOP."""
-        return self.profiles.seconds("work", np.full(len(hosts), float(flop)), occurrence, self.seed, hosts)
+        numbers = np.full(len(hosts), float(flop))
+        alone = numbers / self.costs.flop_per_s(self, hosts)
+        base = self.profiles.base_seconds("work", numbers, hosts, alone)
+        return self.profiles.varied(base, occurrence, self.seed, hosts)
 
     def check_data(self, hosts: np.ndarray, name: str) -> None:
         """Only a host with data of its own has an oracle."""

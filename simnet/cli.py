@@ -229,6 +229,24 @@ def transfers(
         typer.echo(report.as_json(times) if json_ else report.text(times))
 
 
+@app.command(epilog="Example: simnet calibrate my_ring.yaml --out this_machine.yaml")
+def calibrate(
+    scenario: Annotated[
+        str | None, typer.Argument(metavar="[SCENARIO]", help="Its problem is tried too, in its format and threads.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the profile.")] = Path("device.yaml"),
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:1.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a profile that is already there.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One object: the profile, and every call measured.")] = False,
+) -> None:
+    """Measure this machine's device and fit a profile that a scenario can name under nodes.device."""
+    with _spoken_errors():
+        from simnet.calibrating import run_calibration
+
+        run_calibration(scenario, out, device, threads, overwrite, json_)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, epilog="Example: simnet bench"
 )

@@ -39,6 +39,10 @@ def finish(run: Simulation) -> Record:
         columns = [list(column) for column in zip(*account.spans, strict=True)]
         columns[0] = [names[i] for i in columns[0]]
         writer.spans(dict(zip(("node", "kind", "start_s", "end_s", "round"), columns, strict=True)))
+    costs = run.book.costs
+    if said := costs.notes():
+        writer.describe(notes=[*run.plan.facts().get("notes", ()), *said])
+    writer.describe(**costs.facts())
     writer.finish(run.outcome, _summary(run), run.final, text=run.text)
     return writer.record()
 
@@ -54,10 +58,11 @@ def _away(run: Simulation) -> dict[str, np.ndarray]:
 def _summary(run: Simulation) -> dict[str, Any]:
     account, row = run.account, run.last_row
     host = time.perf_counter() - run.began
-    skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes"}
+    skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes", "tensor_s"}
     return {
         "sim_time_s": row.get("sim_time_s", float(account.finish_s.max())),
         "host_time_s": host,
+        **_tensor_work(run),
         "rounds": row.get("round", 0),
         "wire_bytes": account.ledger.wire_bytes,
         "nominal_bits": account.ledger.nominal_bits,
@@ -84,6 +89,15 @@ def _background(run: Simulation) -> dict[str, int]:
     if not run.book.network.background:
         return {}
     return {"background_flows": ledger.background_flows, "background_bytes": ledger.background_bytes}
+
+
+def _tensor_work(run: Simulation) -> dict[str, Any]:
+    """Host seconds of tensor work: all, and by oracle with the number of its calls by nodes."""
+    watch = run.values.watch
+    if watch is None:
+        return {}
+    return {"tensor_s": watch.seconds(), "oracle_host_s": watch.by_oracle(),
+            "oracle_calls": {name: count for name, count in sorted(watch.calls.items()) if name != "all"}}  # fmt: skip
 
 
 def _gone(run: Simulation) -> list[Any]:

@@ -94,6 +94,12 @@ Probability = Annotated[
     float, _reader("fraction", lambda v: 0 <= v <= 1, "must be between 0 and 1, such as 0.1 or '10 %'"), _json("10 %")
 ]
 
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Ratio = Annotated[
+    float, _reader("fraction", lambda v: 0 <= v < float("inf"), "must be at least 0, such as 0.1 or '10 %'"),
+    _json("10 %"),
+]  # fmt: skip
+
 
 def _host(value: Any) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int | str):

@@ -15,6 +15,7 @@ from simnet import mixing as mixings
 from simnet import registry
 from simnet.algorithm import Algorithm
 from simnet.book import Book, MakeMixing
+from simnet.costs import Costs, source_of
 from simnet.dataset import Dataset, Parts
 from simnet.errors import DataError, ScenarioError, UnknownName, nearest
 from simnet.fields import Part
@@ -48,6 +49,7 @@ class Plan:
     data_hosts: np.ndarray
     grain: float
     presence: Presence
+    costs: Costs
 
     def book(self) -> Book:
         """A fresh book: nothing has travelled yet."""
@@ -69,6 +71,7 @@ class Plan:
             on_grid=self.algorithm.partners_by_time,
             grain=self.grain,
             presence=self.presence,
+            costs=self.costs,
         )  # fmt: skip
 
     @property
@@ -117,14 +120,15 @@ def prepare(scenario: Scenario) -> Plan:
         algorithm = make_algorithm(scenario)
         grain = mixings.GRAIN_FLOAT64 if scenario.execution.dtype == "float64" else mixings.GRAIN_FLOAT32
         mixing = make_mixing(scenario, grain)
-        profiles = Profiles.of(scenario.nodes.model_dump(), network.hosts)
+        profiles = Profiles.of(_measured_apart(scenario), network.hosts)
         members = assign_roles(scenario, algorithm, network)
         data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
         problem = make_problem(scenario, data_hosts, profiles)
         presence = whereabouts(scenario.nodes, network, scenario.seed, scenario.written, scenario.base_dir)
         plan = Plan(
-            scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence
-        )
+            scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence,
+            source_of(scenario),
+        )  # fmt: skip
         check(plan)
     return plan
 
@@ -227,6 +231,12 @@ def assign_roles(scenario: Scenario, algorithm: Algorithm, network: Network) -> 
         if not len(theirs):
             raise ScenarioError(f"no host is left for the role {name!r}; the network has {network.n}", field="roles")
     return {name: members[name] for name in roles}
+
+
+def _measured_apart(scenario: Scenario) -> dict[str, Any]:
+    """The section `nodes`; where durations are measured its `compute` is a default that says nothing."""
+    section = scenario.nodes.model_dump()
+    return section if scenario.nodes.durations == "flops" else section | {"compute": None}
 
 
 # ---- problem -------------------------------------------------------------------------------------------------------

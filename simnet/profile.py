@@ -2,7 +2,8 @@
 
     seconds = shared x jitter factor x (slowdown, with the straggler's probability)
     shared  = base / k + the k accelerators' own average, where a node is several (`simnet.accelerators`); else base
-    base    = the step given for the oracle, else its cost in FLOP / the node's FLOP/s
+    base    = the step given for the oracle, else its cost in FLOP / the node's FLOP/s, else the device's seconds
+              (measured, or by a profile: `simnet.costs`) / the node's speed
 
 Laws of the jitter factor, all with mean 1; s is the spread, u a uniform number in [0, 1):
 
@@ -41,7 +42,8 @@ ANY = "*"  # the step of every oracle that has none of its own
 class Profiles:
     """The profiles of N nodes as arrays of shape (N,); `Profiles.of` builds them from a scenario's section.
 
-    `compute_N` FLOP/s, NaN where only steps are given; `step_s` maps an oracle (or `*`) to seconds, NaN where
+    `compute_N` FLOP/s, NaN where only steps or a device are given; `speed_N` how many times as fast as the device;
+    `device_N` the name of its profile, empty for none; `step_s` maps an oracle (or `*`) to seconds, NaN where
     a node has none; `law_N` indexes `LAWS`; `oracle_N` is `fo` or `zo`; `directions_N` and `smoothing_N`
     belong to the central two-point estimator of a zo node, which evaluates the loss twice per direction.
     `accelerators` says how many share a node's oracle calls, and how they average.
@@ -57,6 +59,8 @@ class Profiles:
     directions_N: np.ndarray
     smoothing_N: np.ndarray
     accelerators: Accelerators
+    speed_N: np.ndarray
+    device_N: np.ndarray
 
     @property
     def nodes(self) -> int:
@@ -84,6 +88,8 @@ class Profiles:
             directions_N=np.full(n, 10),
             smoothing_N=np.full(n, 1e-3),
             accelerators=Accelerators.none(n),
+            speed_N=np.ones(n),
+            device_N=np.full(n, "", dtype=object),
         )
         sections = [(section, np.arange(n), "nodes")]
         grouped: set[int] = set()
@@ -109,9 +115,13 @@ class Profiles:
                     field=f"{where}.compute",
                     value=compute,
                 )
-            self.compute_N[who] = compute
+            self.compute_N[who], self.device_N[who] = compute, ""
+        if (device := section.get("device")) is not None:
+            self.compute_N[who], self.device_N[who] = np.nan, device
+        if (speed := section.get("speed")) is not None:
+            self.speed_N[who] = speed
         step = section.get("step")
-        if compute is not None or step is not None:
+        if compute is not None or step is not None or device is not None:
             for row in steps.values():  # a speed or a step replaces all steps from above
                 row[who] = np.nan
         if step is not None:
@@ -131,17 +141,27 @@ class Profiles:
             self.directions_N[who] = estimator.get("directions", 10)
             self.smoothing_N[who] = estimator.get("smoothing", 1e-3)
 
-    def base_seconds(self, oracle: str, flop_S: np.ndarray | float, nodes: np.ndarray | None = None) -> np.ndarray:
+    def base_seconds(
+        self,
+        oracle: str,
+        flop_S: np.ndarray | float,
+        nodes: np.ndarray | None = None,
+        alone_S: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Seconds of one call of `oracle` before jitter and stragglers, shape (S,).
 
         A step of the scenario counts for the call as a whole. Where a zo node answers `gradient` and a step
         for `loss` is given, the call takes two of those per direction. `work` is charged by its FLOP alone,
-        and may be 0. Raises ScenarioError where neither a step nor a positive cost in FLOP and a speed are
+        and may be 0. `alone_S` are the seconds on the device, where the node has no FLOP/s of its own. Raises
+        ScenarioError where neither a step nor a positive cost in FLOP and a speed are
         known.
         """
         who = np.arange(self.nodes) if nodes is None else np.asarray(nodes)
         cost = np.asarray(flop_S, dtype=np.float64)
         base = np.broadcast_to(cost / self.compute_N[who], who.shape).copy()
+        if alone_S is not None:
+            on_device = np.isnan(self.compute_N[who])
+            base[on_device] = (alone_S / self.speed_N[who])[on_device]
         priced = np.zeros(who.shape, dtype=bool)
         for name in (oracle,) if oracle == "work" else (ANY, oracle):
             if name in self.step_s:

@@ -2,7 +2,7 @@
 
     directory/
     ├── scenario.yaml     the scenario as it was run, every default filled in
-    ├── record.sqlite     write-ahead logged; tables meta, rounds, nodes, links, messages, spans
+    ├── record.sqlite     write-ahead logged; tables meta, rounds, nodes, links, messages, spans, durations
     ├── summary.json      the end of the run, written last (numbers that are not finite become null)
     ├── final.npz         the last values of every node that never left for good, where they take at most 64 MB
     └── *.png             plots, by `simnet.analysis.plot.save_plots`
@@ -58,7 +58,8 @@ class Record:
     """What a run left behind. Each table maps column names to arrays of shape (R,); a missing number is NaN.
 
     `rounds` has one row per evaluation; `nodes` and `links` one per node and per directed link (empty for a
-    run that never ended); `messages` and `spans` are empty unless the scenario asked for them. `final` maps
+    run that never ended); `messages` and `spans` are empty unless the scenario asked for them, and `durations` (of
+    every call of an oracle, before jitter) but for measured runs. `final` maps
     the name of a reported value to its last state, shape (N, D). `outcome` says how the run ended, in words.
     """
 
@@ -68,6 +69,7 @@ class Record:
     links: Columns
     messages: Columns
     spans: Columns
+    durations: Columns
     summary: dict[str, Any]
     final: dict[str, np.ndarray] = field(repr=False)
     scenario: str = field(repr=False)
@@ -213,6 +215,10 @@ class RecordWriter:
     def spans(self, rows: Rows) -> None:
         """Append spans of time at a node: kind `compute`, `send` or `wait`, from start_s to end_s."""
         self.append("spans", rows)
+
+    def durations(self, rows: Rows) -> None:
+        """Append measured calls of oracles: node, its call's number, oracle, seconds."""
+        self.append("durations", rows)
 
     def append(self, table: str, rows: Rows) -> None:
         """Append and commit rows to `table`: a list of mappings, or one mapping from names to columns.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from simnet.accelerators import Accelerated
 from simnet.away import Absence, Slow, listed
+from simnet.errors import nearest
 from simnet.fields import (
     Bytes,
     Count,
+    Factor,
     Host,
     Part,
     PositiveSeconds,
@@ -169,6 +172,30 @@ def _step(value: Any) -> Any:
     return {"*": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+class Replay(Section):
+    """The durations of another run, call by call."""
+
+    replay: str
+    """The record's folder, absolute or relative to the scenario."""
+
+
+_SOURCES = ("flops", "calibrated", "measured")
+
+
+def _durations(value: Any) -> Any:
+    if isinstance(value, Replay) or (isinstance(value, str) and value in _SOURCES):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"replay"} and isinstance(value["replay"], str):
+        return Replay(replay=value["replay"])
+    hint = nearest(value, _SOURCES) if isinstance(value, str) else ""
+    raise refuse(f"must be {', '.join(_SOURCES)} or {{replay: RECORD}}{hint}")
+
+
+Durations = Annotated[
+    Literal["flops", "calibrated", "measured"] | Replay,
+    BeforeValidator(_durations),
+    WithJsonSchema({"anyOf": [{"enum": list(_SOURCES)}, Replay.model_json_schema()]}),
+]
 Step = Annotated[
     dict[str, Seconds],
     BeforeValidator(_step),
@@ -183,6 +210,8 @@ class NodeGroup(Accelerated):
     count: Count | None = None
     fraction: Share | None = None
     compute: Speed | None = None
+    device: str | None = None
+    speed: Factor | None = None
     step: Step | None = None
     jitter: Jitter | None = None
     straggler: Straggler | None = None
@@ -199,8 +228,15 @@ class NodeGroup(Accelerated):
 class Nodes(Accelerated):
     """How fast the hosts compute and what they can compute."""
 
+    durations: Durations = "flops"
+    """Where the durations of oracle calls come from: counted `flops`, medians `calibrated` on this device, each call
+    `measured` as it happens, or {replay: RECORD} of a measured run."""
     compute: Speed = 1e10
     """FLOP/s; with an oracle's FLOP it gives the duration of a call."""
+    device: str | None = None
+    """A device profile in the place of `compute`: a file that `simnet calibrate` wrote, or a shipped one's name."""
+    speed: Factor = 1.0
+    """How many times as fast as the device that is measured, or that has the profile."""
     step: Step | None = None
     """The duration of an oracle call itself, such as 10 ms or {gradient: 10 ms, loss: 3 ms}."""
     jitter: Jitter = Jitter()
@@ -217,6 +253,23 @@ class Nodes(Accelerated):
     """Who is away when: meanwhile a host computes nothing, begins nothing and takes nothing in."""
     slow: Annotated[list[Slow], BeforeValidator(listed)] = []
     """Who computes more slowly when."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        fields = type(self).model_fields
+        given = {name for name in ("compute", "device", "speed") if getattr(self, name) != fields[name].default}
+        if "compute" in given and self.device is not None:
+            raise refuse("both a `device` and `compute` say how fast the hosts are: leave one out", at="compute")
+        if self.durations != "flops":
+            for name in {"compute", "device"} & given:
+                raise refuse(
+                    f"durations are {self.durations if isinstance(self.durations, str) else 'replayed'}: say `speed`, "
+                    "relative to the device that is measured, or put this into a group of hosts that are unlike it",
+                    at=name,
+                )
+        elif self.device is None and "speed" in given:
+            raise refuse("is relative to a measured device or a profile; with FLOP counts say `compute`", at="speed")
+        return self
 
 
 # ---- work ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 import simnet
 from simnet.book import Book
+from simnet.costs import ByProfile, Calibrated, Flops, Measured, Replayed
 from simnet.errors import ProgramError, ScenarioError
 from simnet.prepare import Plan, prepare
 from simnet.record import Record, RecordWriter
@@ -61,6 +63,7 @@ def run(
 
     device, dtype = settle_device(chosen, plan)
     plan.problem.prepare(device, dtype, chosen.execution.kernels)
+    _let_measure(plan, lambda: (device, dtype))
     directory = None if out is None else Path(out)
     with RecordWriter(directory, _header(plan, str(device)), chosen.dump(), overwrite=overwrite) as writer:
         return attempts(plan, writer, progress, lambda book, kind: make_values(chosen, book, device, dtype, kind))
@@ -85,6 +88,22 @@ def estimate(
     """
     chosen = _read(scenario, set)
     plan = prepare(chosen)
+    if plan.costs.on_arrival:
+        raise ScenarioError(
+            "measured durations are those of a run: use 'simnet run', or estimate with calibrated ones, or {replay: "
+            "RECORD} of a measured run",
+            field="nodes.durations",
+        )
+
+    @cache
+    def there() -> tuple[Any, Any]:
+        from simnet.valueplane import settle_device
+
+        device, dtype = settle_device(chosen, plan, states=False)
+        plan.problem.prepare(device, dtype, chosen.execution.kernels)
+        return device, dtype
+
+    _let_measure(plan, there)
 
     def simulate(rounds: int) -> Record:
         part = plan
@@ -94,6 +113,31 @@ def estimate(
             return attempts(part, writer, progress, lambda book, kind: NoValues())
 
     return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, unlike(plan))
+
+
+def _let_measure(plan: Plan, there: Callable[[], tuple[Any, Any]]) -> None:
+    """Give the source of durations what it measures with; `there` gives device and dtype, the problem's data on it."""
+    costs = plan.costs
+    if isinstance(costs, Flops | Replayed) and not isinstance(costs, ByProfile):
+        return
+
+    @cache
+    def meter(book: Book) -> Any:
+        from simnet.valueplane.meter import Meter
+
+        return Meter(book, *there())
+
+    @cache
+    def rate() -> float:
+        from simnet.valueplane.meter import product_flop_per_s
+
+        return product_flop_per_s(*there())
+
+    costs.rate = rate
+    if isinstance(costs, ByProfile):
+        costs.count = lambda book: meter(book).operators
+    if isinstance(costs, Calibrated):
+        costs.meter = meter
 
 
 def _read(scenario: Source, set: Mapping[str, Any] | None) -> Scenario:
@@ -110,16 +154,17 @@ def _header(plan: Plan, device: str) -> dict[str, Any]:
         "device": device,
         "dtype": scenario.execution.dtype,
         "threads": scenario.execution.threads,
-        "cost_source": _cost_source(scenario),
+        "cost_source": _cost_source(plan),
         "versions": versions,
         **plan.facts(),
     }
 
 
-def _cost_source(scenario: Scenario) -> str:
-    """Whether durations come from counted FLOP, from given steps, or some from each."""
+def _cost_source(plan: Plan) -> str:
+    """Whether durations come from counted FLOP or another source, from given steps, or some from each."""
+    scenario, source = plan.scenario, plan.costs.name
     steps = [scenario.nodes.step is not None, *(group.step is not None for group in scenario.nodes.groups)]
-    return "step_s" if steps[0] and all(steps) else "flops, step_s" if any(steps) else "flops"
+    return "step_s" if steps[0] and all(steps) else f"{source}, step_s" if any(steps) else source
 
 
 # ---- which tier and which executor ---------------------------------------------------------------------------------
@@ -133,6 +178,8 @@ def attempts(
     for tier, kind in _candidates(plan):
         book = plan.book()
         values = values_of(book, kind)
+        if isinstance(plan.costs, Measured):
+            plan.costs.values = values
         simulation = Simulation(plan, book, values, tier, kind, writer, progress)
         try:
             return simulation.run()
@@ -152,7 +199,7 @@ def attempts(
 def _candidates(plan: Plan) -> list[tuple[str, str]]:
     """(tier, how values follow) to try in order: `lockstep` by whole tasks, `items` node by node."""
     execution, algorithm = plan.scenario.execution, plan.algorithm
-    if execution.node_run or execution.tier == "processes" or not algorithm.synchronous:
+    if plan.costs.on_arrival or execution.node_run or execution.tier == "processes" or not algorithm.synchronous:
         return [("processes", "items")]
     if algorithm.roles:
         if execution.tier in ("arrays", "compiled"):
@@ -201,6 +248,7 @@ class NoValues:
     """The value plane of an estimate: recorded tasks are dropped."""
 
     name = "none"
+    watch = None
 
     def catch_up(self, recording: Recording, mark: int) -> None:
         graph = recording.graph

@@ -18,6 +18,7 @@ from simnet.interrupt import Interrupt
 from simnet.prepare import Plan
 from simnet.record import Record, RecordWriter, first_reached
 from simnet.recording import Recording
+from simnet.storage import BASE
 from simnet.timeplane.account import Account
 from simnet.timeplane.arrays import ArraysPlane
 from simnet.timeplane.walker import Walker
@@ -272,6 +273,9 @@ class Simulation:
             row |= self._evaluate(states, hosts)
             self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
         row["host_time_s"] = time.perf_counter() - self.began
+        if self.values.watch is not None:
+            row["tensor_s"] = self.values.watch.seconds()
+        self._keep_durations()
         self.writer.rounds([row])
         self.last_row = row
         for name, value in row.items():
@@ -279,6 +283,13 @@ class Simulation:
         if "objective" in row and not np.isfinite(row["objective"]):
             raise Diverged(f"the objective is {row['objective']} after round {index + 1}; "
                            f"{Outcome.DIVERGED.advice}")  # fmt: skip
+
+    def _keep_durations(self) -> None:
+        """Write the measured calls of oracles so far."""
+        calls = getattr(self.book.costs, "calls", None)
+        if calls:
+            self.writer.durations({name: [getattr(c, name) for c in calls] for name in BASE["durations"]})
+            calls.clear()
 
     def _evaluate(self, states: dict[str, Any], hosts: np.ndarray) -> dict[str, float]:
         from simnet.metrics import evaluate

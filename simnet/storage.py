@@ -37,6 +37,7 @@ BASE: dict[str, dict[str, str]] = {
               "wire_bytes": "int64"},
     "messages": {"exchange": "int64", "source": "int64", "target": "int64", "sent_s": "float64",
                  "arrived_s": "float64", "bytes": "int64", "attempts": "int64", "delivered": "int64"},
+    "durations": {"node": "int64", "call": "int64", "oracle": "str", "seconds": "float64"},
     "spans": {"node": "int64", "kind": "str", "start_s": "float64", "end_s": "float64", "round": "int64"},
 }  # fmt: skip
 

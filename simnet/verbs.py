@@ -10,6 +10,7 @@ import numpy as np
 
 from simnet import streams
 from simnet.book import mask_of
+from simnet.costs import OnArrival
 from simnet.entries import Entry, Op
 from simnet.errors import ProgramError, nearest
 from simnet.exchange import INF, Average, Exchange
@@ -74,12 +75,18 @@ def _oracle(r: Recording, verb: Verb, split: bool) -> Entry:
     entry = r.new(Op.WORK)
     r.book.check_data(r.members, name)
     mask = _mask(r, verb.options["among"])
-    seconds = r.book.oracle_seconds(r.members, name, ticket.size if ticket else None, occurrence)
-    entry.seconds = seconds if mask is None else np.where(mask, seconds, 0.0)
     shape = () if name == "loss" else verb.values[-1].shape
     entry.tasks = tuple(v.id for v in verb.values)
     payload = (name, ticket, mask, streams.key(r.book.seed, "direction", r.role, occurrence))
     entry.results = (r.graph.add("oracle", verb.values, payload=payload, shape=shape),)
+    size, costs, after = ticket.size if ticket else None, r.book.costs, r.graph.next
+
+    def seconds() -> np.ndarray:
+        """Of this call, at each member."""
+        found = r.book.oracle_seconds(r.members, name, size, occurrence, lambda: costs.call(r, name, occurrence, after))
+        return found if mask is None else np.where(mask, found, 0.0)
+
+    entry.seconds = OnArrival(seconds) if costs.on_arrival else seconds()
     return entry
 
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 BUFFERS = 3  # states that a typical algorithm keeps at once, of n x d numbers each
 
 
-def settle_device(scenario: Scenario, plan: Plan) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype of a run; checks that it is there and that the states fit, and fixes the threads."""
+def settle_device(scenario: Scenario, plan: Plan, states: bool = True) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype of a run; checks that it is there and that the states (if any are to be made) fit, and fixes
+    the threads.
+    """
     execution = scenario.execution
     name = execution.device
     if name == "auto":
@@ -39,7 +41,8 @@ def settle_device(scenario: Scenario, plan: Plan) -> tuple[torch.device, torch.d
     torch.set_num_threads(execution.threads)
     exact_float32()
     dtype = {"float32": torch.float32, "float64": torch.float64}[execution.dtype]
-    check_memory(plan, device, dtype)
+    if states:
+        check_memory(plan, device, dtype)
     return device, dtype
 
 
@@ -62,7 +65,8 @@ def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: tor
     if kind == "pairs":
         return Pairs(book, device, dtype, execution.chunk_rows)
     if kind == "items":
-        batched = execution.executor == "batched" and not execution.node_run and execution.tier != "processes"
+        one_by_one = execution.node_run or book.costs.on_arrival or execution.tier == "processes"
+        batched = execution.executor == "batched" and not one_by_one
         return Scattered(book, device, dtype) if batched else Following(book, device, dtype)
     if execution.executor == "one_by_one":
         return OneByOne(book, device, dtype)

@@ -71,6 +71,7 @@ class Batched:
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.dtype = book, device, dtype
         self.oracles = Oracles(book, device, dtype)
+        self.watch = self.oracles.watch
         self.bank = Bank(device)
         self.chunk_rows = chunk_rows
         self._graph: Graph | None = None
@@ -92,7 +93,12 @@ class Batched:
             return
         count = len(pending) if pending[-1].id < mark else next(i for i, t in enumerate(pending) if t.id >= mark)
         tasks, graph.pending = pending[:count], pending[count:]
-        at = 0
+        with self.watch.working():
+            self._work_off(tasks, recording, graph)
+
+    def _work_off(self, tasks: list[Task], recording: Recording, graph: Graph) -> None:
+        """Run tasks in their order: those of single rows in segments."""
+        at, count = 0, len(tasks)
         while at < count:
             end = at
             while end < count and tasks[end].kind in _ROW_WISE:

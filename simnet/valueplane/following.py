@@ -4,6 +4,7 @@ read in the middle of a run, and for node runs.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,13 @@ from simnet.graph import Task
 from simnet.recording import Recording
 from simnet.valueplane.single import UNEQUAL, Row, Single
 
+_WARM_UP = 5
+
 
 class Following(Single):
     """Each node's tasks when the node gets there: what the events tier needs for messages and for `read`."""
+
+    at_once = True  # whether a task is computed when it is run
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(book, device, dtype)
@@ -35,6 +40,7 @@ class Following(Single):
         self._left: set[tuple[int, int]] = set()  # members that never return
         self._published: dict[int, Row] = {}  # host -> what it has published
         self._means: dict[tuple[Average, int], Row] = {}
+        self._warm: dict[str, int] = {}  # oracle -> calls made before the first that is timed
         self._reported: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}  # (recording, member) -> report -> values
 
     # ---- on rows: one at a time here, many at once in `Scattered` --------------------------------------------------
@@ -66,14 +72,28 @@ class Following(Single):
             recording.graph.pending.clear()
         values, reads = self._values.setdefault((r, m), {}), self._reads.setdefault((r, m), {})
         at, host = self._next.get((r, m), 0), int(recording.members[m])
-        while at < mark:
-            task = tasks[at - base]
-            values[at] = self._run(task, [values[q] for q in task.reads], recording, m, host)
-            for q in task.reads:
-                reads[q] = reads.get(q, 0) + 1
-            at += 1
+        if at < mark:
+            with self.watch.working() if self.at_once else nullcontext():
+                while at < mark:
+                    task = tasks[at - base]
+                    values[at] = self._run(task, [values[q] for q in task.reads], recording, m, host)
+                    for q in task.reads:
+                        reads[q] = reads.get(q, 0) + 1
+                    at += 1
         self._next[r, m] = at
         return values
+
+    def timed(self, recording: Recording, mark: int) -> float:
+        """Seconds of the oracle call that is the last task below `mark`, run now; of the one member of a node run."""
+        values = self.run_to(recording, 0, mark - 1)
+        task = self._tasks[recording.index_][mark - 1 - self._base[recording.index_]]
+        while self._warm.get(task.payload[0], 0) < _WARM_UP:  # the first calls of a process make what later ones find
+            self._warm[task.payload[0]] = self._warm.get(task.payload[0], 0) + 1
+            self.evaluate(task, [values[q] for q in task.reads], int(recording.members[0]), 0)
+            self.watch.forget(task.payload[0])
+        before = sum(self.watch.by_oracle().values())
+        self.run_to(recording, 0, mark)
+        return sum(self.watch.by_oracle().values()) - before
 
     def _run(self, task: Task, args: list[Any], recording: Recording, m: int, host: int) -> Any:
         if task.kind == "received":

@@ -15,6 +15,7 @@ from simnet.book import Book
 from simnet.node import Batch
 from simnet.valueplane import draws
 from simnet.valueplane.device import on
+from simnet.valueplane.stopwatch import Stopwatch
 
 
 class Oracles:
@@ -25,6 +26,7 @@ class Oracles:
         self.directions_n = np.asarray(book.profiles.directions_N, dtype=np.int64)
         self.smoothing_n = np.asarray(book.profiles.smoothing_N, dtype=np.float64)
         self._nodes: dict[bytes, torch.Tensor] = {}
+        self.watch = Stopwatch(device)
         self.remembers = True  # whether the same hosts are asked for again and again
 
     # ---- what is drawn ---------------------------------------------------------------------------------------------
@@ -69,6 +71,15 @@ class Oracles:
                 part = self.batched(draws_of, [v[here] for v in operands], hosts[chosen], rows[chosen])
                 answer[here] = part
             return answer
+        mark = self.watch.start()
+        answer = self._answers(name, ticket, key, operands, hosts, out)
+        self.watch.stop(name, mark, len(hosts))
+        return answer
+
+    def _answers(
+        self, name: str, ticket: Batch | None, key: Any, operands: list[torch.Tensor], hosts: np.ndarray,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
         if name == "gradient":
             zo = self.book.zo_n[hosts]
             if zo.any():
@@ -122,6 +133,14 @@ class Oracles:
         name, ticket, mask, key = payload
         if mask is not None and not mask[row]:
             return torch.zeros_like(operands[-1]) if name != "loss" else operands[0].new_zeros(())
+        mark = self.watch.start()
+        answer = self._single(name, ticket, key, operands, host)
+        self.watch.stop(name, mark)
+        return answer
+
+    def _single(
+        self, name: str, ticket: Batch | None, key: Any, operands: list[torch.Tensor], host: int
+    ) -> torch.Tensor:
         hosts = np.array([host])
         drawn = self.samples(ticket, hosts)
         samples, node = None if drawn is None else drawn[0], int(self.book.rank_n[host])

@@ -42,6 +42,7 @@ class Pairs:
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.chunk_rows = book, device, chunk_rows
         self.oracles = Oracles(book, device, dtype)
+        self.watch = self.oracles.watch
         self.oracles.remembers = False  # hosts of a batch hardly ever come together again
         self.slots = Slots(book.n, device, dtype)
         self.boards = Boards(self.slots)
@@ -147,7 +148,8 @@ class Pairs:
         )  # fmt: skip
         keep_O = np.empty(most, bool)
         last_reports(host_O, from_O, to_O, reports, self._base, count, np.empty(n, bool), keep_O)
-        self._run(*(a[:count] for a in (host_O, other_O, from_O, to_O, level_O, keep_O)))
+        with self.watch.working():
+            self._run(*(a[:count] for a in (host_O, other_O, from_O, to_O, level_O, keep_O)))
         low = int(self._next_n.min())
         del self._tasks[: low - self._base]
         self._base = low

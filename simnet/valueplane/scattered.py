@@ -49,6 +49,7 @@ class Scattered(Following):
     """Follows nodes like the reference, and computes many of their rows at once."""
 
     name = "batched"
+    at_once = False
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(book, device, dtype)
@@ -133,6 +134,10 @@ class Scattered(Following):
 
     def flush(self) -> None:
         """Run all pending cells, level by level, the cells of one key and level together."""
+        with self.watch.working():
+            self._flush()
+
+    def _flush(self) -> None:
         levels: dict[int, dict[Any, list[Cell]]] = {}
         for cell in self._pending:
             levels.setdefault(cell.level, {}).setdefault(cell.key, []).append(cell)

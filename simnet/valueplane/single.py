@@ -30,6 +30,7 @@ class Single:
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
         self.book, self.device, self.dtype = book, device, dtype
         self.oracles = Oracles(book, device, dtype)
+        self.watch = self.oracles.watch
         self._initial: dict[str, torch.Tensor] = {}
 
     def evaluate(self, task: Task, args: list[Row], host: int, row: int) -> Row:
@@ -91,6 +92,10 @@ class OneByOne(Single):
         self._graph: Any = None
 
     def catch_up(self, recording: Recording, mark: int) -> None:
+        with self.watch.working():
+            self._catch_up(recording, mark)
+
+    def _catch_up(self, recording: Recording, mark: int) -> None:
         graph = recording.graph
         if self._graph is None:
             self._graph, graph.release = graph, self._release
