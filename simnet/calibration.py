@@ -182,7 +182,7 @@ def _meter(scenario: Scenario) -> Meter:
     from simnet.valueplane.meter import Meter
 
     plan = prepare(scenario)
-    device, dtype = settle_device(scenario, plan, states=False)
+    device, dtype = settle_device(scenario)
     plan.problem.prepare(device, dtype, scenario.execution.kernels)
     return Meter(plan.book(), device, dtype)
 

@@ -96,7 +96,11 @@ def _tensor_work(run: Simulation) -> dict[str, Any]:
     watch = run.values.watch
     if watch is None:
         return {}
-    return {"tensor_s": watch.seconds(), "oracle_host_s": watch.by_oracle(),
+    bank = getattr(run.values, "bank", None)
+    kept = {} if bank is None else {"states_bytes": bank.bytes_made}
+    if (peak := watch.peak_bytes()) is not None:
+        kept["peak_device_bytes"] = peak
+    return kept | {"tensor_s": watch.seconds(), "oracle_host_s": watch.by_oracle(),
             "oracle_calls": {name: count for name, count in sorted(watch.calls.items()) if name != "all"}}  # fmt: skip
 
 

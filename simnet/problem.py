@@ -76,6 +76,10 @@ class Problem(ABC):
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows; 2 for a multiply-add."""
 
+    def data_bytes(self, itemsize: int) -> int:
+        """Bytes of the data as tensors of that many bytes a number; 0 where a problem has none, or does not say."""
+        return 0
+
     # ---- tensors ---------------------------------------------------------------------------------------------------
 
     def prepare(self, device: Any, dtype: Any, kernels: Kernels = "closed") -> None:

@@ -364,8 +364,8 @@ class Execution(Section):
 
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes what is there."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """The format in which values are computed."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """The format in which values are kept and computed; sums over neighbours of bfloat16 are taken in float32."""
     threads: Count = 1
     """CPU threads of the value plane."""
     executor: Annotated[Literal["batched", "one_by_one"], BeforeValidator(_underscored)] = "batched"

@@ -21,6 +21,8 @@ from simnet.book import Book
 from simnet.costs import ByProfile, Calibrated, Flops, Measured, Replayed
 from simnet.errors import ProgramError, ScenarioError
 from simnet.prepare import Plan, prepare
+from simnet.presence import Presence
+from simnet.profile import ANY
 from simnet.record import Record, RecordWriter
 from simnet.recording import Recording
 from simnet.scaling import estimated, unlike
@@ -29,6 +31,7 @@ from simnet.simulation import Progress, Simulation
 from simnet.timeplane.account import NeedsEvents, NeedsWalker
 from simnet.timeplane.walker import NeedsItems
 
+_FOLLOWED = {"stop": {}, "target": {}, "execution.tier": "auto", "record.timeline": False, "record.messages": False}
 WORTH_COMPILING = 300_000  # messages: fewer take the plain walker less time than loading compiled code
 WORTH_COMPILING_SHARED = (
     100_000  # the same where messages share links: the plain walker needs 20 to 50 us more for each
@@ -59,13 +62,15 @@ def run(
     """
     chosen = _read(scenario, set)
     plan = prepare(chosen)
-    from simnet.valueplane import make_values, settle_device
+    from simnet.valueplane import check_memory, make_values, settle_device
 
-    device, dtype = settle_device(chosen, plan)
+    device, dtype = settle_device(chosen)
+    predicted = check_memory(plan, device, dtype, followed_bytes(plan, dtype))
     plan.problem.prepare(device, dtype, chosen.execution.kernels)
     _let_measure(plan, lambda: (device, dtype))
     directory = None if out is None else Path(out)
-    with RecordWriter(directory, _header(plan, str(device)), chosen.dump(), overwrite=overwrite) as writer:
+    header = _header(plan, str(device)) | {"states_bytes_predicted": predicted}
+    with RecordWriter(directory, header, chosen.dump(), overwrite=overwrite) as writer:
         return attempts(plan, writer, progress, lambda book, kind: make_values(chosen, book, device, dtype, kind))
 
 
@@ -99,7 +104,7 @@ def estimate(
     def there() -> tuple[Any, Any]:
         from simnet.valueplane import settle_device
 
-        device, dtype = settle_device(chosen, plan, states=False)
+        device, dtype = settle_device(chosen)
         plan.problem.prepare(device, dtype, chosen.execution.kernels)
         return device, dtype
 
@@ -113,6 +118,33 @@ def estimate(
             return attempts(part, writer, progress, lambda book, kind: NoValues())
 
     return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, unlike(plan))
+
+
+def followed_bytes(plan: Plan, dtype: Any) -> int | None:
+    """The bytes of states that a lockstep program keeps, from following its first rounds; None for other programs."""
+    from simnet.valueplane.footprint import Footprint
+
+    algorithm = plan.algorithm
+    if algorithm.roles or algorithm.partners_by_time or not algorithm.synchronous:
+        return None
+    scenario = plan.scenario.with_values(_FOLLOWED | {"rounds": min(3, plan.scenario.rounds)})
+    part = replace(
+        plan, scenario=scenario, costs=Flops(), presence=Presence(plan.network.n),
+        network=replace(plan.network, model="independent"),
+        profiles=replace(plan.profiles, step_s={ANY: np.ones(plan.network.n)}),
+    )  # fmt: skip
+    found: list[Footprint] = []
+
+    def follow(book: Book, kind: str) -> Any:
+        found.append(Footprint(book, dtype))
+        return found[-1]
+
+    try:
+        with RecordWriter(None, {}, "") as writer:
+            attempts(part, writer, None, follow)
+    except (ProgramError, ScenarioError):  # it decides by numbers, or says elsewhere what is wrong with it
+        return None
+    return found[-1].bytes
 
 
 def _let_measure(plan: Plan, there: Callable[[], tuple[Any, Any]]) -> None:
@@ -248,6 +280,7 @@ class NoValues:
     """The value plane of an estimate: recorded tasks are dropped."""
 
     name = "none"
+    computes = False
     watch = None
 
     def catch_up(self, recording: Recording, mark: int) -> None:

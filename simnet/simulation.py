@@ -269,7 +269,7 @@ class Simulation:
         }
         if self.account.departures:
             row["nodes"] = len(hosts)
-        if "x" in states:
+        if "x" in states and self.values.computes:
             row |= self._evaluate(states, hosts)
             self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
         row["host_time_s"] = time.perf_counter() - self.began
@@ -372,7 +372,8 @@ class Simulation:
 
 
 def _to_numpy(v: Any) -> np.ndarray:
-    array: np.ndarray = v.detach().to("cpu").numpy().copy()
+    v = v.detach().to("cpu")
+    array: np.ndarray = (v.float() if v.is_floating_point() and v.itemsize == 2 else v).numpy().copy()
     return array
 
 

@@ -37,6 +37,17 @@ class Gossips(Algorithm):
 
 
 @dataclass(frozen=True)
+class Mixes(Gossips):
+    """Nothing but gossip, from all ones."""
+
+    def program(self, node: Node) -> Program:
+        x = node.zeros() + 1.0
+        for _ in node.rounds():
+            x = yield node.gossip(x, missing=self.missing)
+            node.report(x=x)
+
+
+@dataclass(frozen=True)
 class Overlaps(Gossips):
     """Combine while adapting: the message travels during the gradient."""
 

@@ -56,6 +56,10 @@ class RowProblem(Problem):
     def parts(self) -> Parts:
         """The dataset and each node's rows."""
 
+    def data_bytes(self, itemsize: int) -> int:
+        data = self.parts().dataset
+        return itemsize * (data.train_x.size + data.train_y.size + data.test_x.size + data.test_y.size)
+
     @abstractmethod
     def pooled_losses(self, x_KD: Tensor, X_MF: Tensor, y_M: Tensor) -> Tensor:
         """The loss of each of K models on each of M rows, (K, M), without the ridge term; differentiable."""

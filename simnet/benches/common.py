@@ -108,7 +108,7 @@ def prepared(scenario: Scenario) -> tuple[Plan, Any, Any]:
     from simnet.valueplane import settle_device
 
     plan = prepare(scenario)
-    device, dtype = settle_device(scenario, plan)
+    device, dtype = settle_device(scenario)
     plan.problem.prepare(device, dtype)
     return plan, device, dtype
 

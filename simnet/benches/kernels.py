@@ -66,7 +66,7 @@ def _calls(plan: Plan, kind: Any) -> Timed:
 
     from simnet.valueplane import settle_device
 
-    device, dtype = settle_device(plan.scenario, plan)
+    device, dtype = settle_device(plan.scenario)
     problem, n = plan.problem, plan.network.n
     problem.prepare(device, dtype, kind)
     generator = torch.Generator().manual_seed(6)

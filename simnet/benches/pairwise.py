@@ -51,7 +51,7 @@ def measure(n: int, repeats: int, device: str) -> Row:
     from simnet.valueplane import make_values, settle_device
 
     plan = prepare(ad_psgd(n, device))
-    place, dtype = settle_device(plan.scenario, plan)
+    place, dtype = settle_device(plan.scenario)
     plan.problem.prepare(place, dtype)
 
     def simulated() -> float:

@@ -37,7 +37,7 @@ def measure(
     from simnet.valueplane import settle_device
 
     plan = prepare(scenario_of(n, device))
-    place, dtype = settle_device(plan.scenario, plan)
+    place, dtype = settle_device(plan.scenario)
     plan.problem.prepare(place, dtype)
     contenders: dict[str, Timed] = {
         "simnet": lambda: _timed(place, lambda: _run(plan, place, dtype, "batched")),

@@ -21,13 +21,12 @@ from simnet.valueplane.single import OneByOne
 if TYPE_CHECKING:
     from simnet.prepare import Plan
 
-BUFFERS = 3  # states that a typical algorithm keeps at once, of n x d numbers each
+BUFFERS = 3  # states that a typical algorithm keeps at once, of n x d numbers each, where it cannot be followed
+SPACE, SPACE_ON_GPU = 64 << 20, 2 << 30  # bytes for the chunks in which is computed
 
 
-def settle_device(scenario: Scenario, plan: Plan, states: bool = True) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype of a run; checks that it is there and that the states (if any are to be made) fit, and fixes
-    the threads.
-    """
+def settle_device(scenario: Scenario) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype of a run; checks that it is there, and fixes the threads."""
     execution = scenario.execution
     name = execution.device
     if name == "auto":
@@ -39,24 +38,31 @@ def settle_device(scenario: Scenario, plan: Plan, states: bool = True) -> tuple[
         raise ScenarioError(f"there is no such device here ({str(error).splitlines()[0]}): use 'cpu' or 'auto'",
                             field="execution.device", value=execution.device) from error  # fmt: skip
     torch.set_num_threads(execution.threads)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     exact_float32()
-    dtype = {"float32": torch.float32, "float64": torch.float64}[execution.dtype]
-    if states:
-        check_memory(plan, device, dtype)
+    dtype: torch.dtype = getattr(torch, execution.dtype)
     return device, dtype
 
 
-def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
-    """MemoryTooSmall where the nodes' states alone would not fit."""
+def check_memory(plan: Plan, device: torch.device, dtype: torch.dtype, states_bytes: int | None) -> int:
+    """The bytes that the nodes' states will take: `states_bytes` where the program was followed, else those of a
+    typical algorithm. MemoryTooSmall where they, and the space in which chunks of rows are computed, do not fit.
+    """
     n, d = plan.network.n, plan.problem.dim
-    needed = BUFFERS * n * d * dtype.itemsize
+    states = BUFFERS * n * d * dtype.itemsize if states_bytes is None else states_bytes
+    needed = states + (SPACE_ON_GPU if device.type == "cuda" else SPACE) + plan.problem.data_bytes(dtype.itemsize)
     there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     if needed > there:
+        fits = int(n * max(0, there - needed + states) / states)
+        cure = f"Take at most {fits} nodes" if fits else "Take a smaller model"
         raise MemoryTooSmall(
-            f"{n} nodes with {d} parameters each need about {human(needed, 'bytes')} ({BUFFERS} states of "
-            f"{dtype.itemsize} bytes a number), and {human(there, 'bytes')} are free: take fewer nodes, a smaller "
-            "model or float32, or 'simnet estimate', which makes no tensors"
+            f"{n} nodes with {d} parameters each need {human(needed, 'bytes')}: {human(states, 'bytes')} of states "
+            f"({dtype.itemsize} bytes a number, {states / (n * d * dtype.itemsize):.3g} of each node's size), the rest "
+            f"to compute in and data; {human(there, 'bytes')} are free. {cure}, 'execution: {{dtype: bfloat16}}', "
+            "fewer rows at a time ('execution: {chunk_rows: 32}'), or 'simnet estimate', which makes no tensors"
         )
+    return states
 
 
 def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: torch.dtype, kind: str) -> Any:

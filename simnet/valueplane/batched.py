@@ -38,7 +38,7 @@ class Bank:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.buffers: dict[int, torch.Tensor] = {}
-        self.made = 0  # buffers ever allocated, for the memory tests
+        self.made = self.bytes_made = 0  # buffers ever allocated, and their bytes
         self._free: dict[tuple[tuple[int, ...], torch.dtype], list[torch.Tensor]] = {}
         self._out: dict[tuple[tuple[int, ...], torch.dtype], int] = {}  # made by `take`, of each kind
 
@@ -46,9 +46,10 @@ class Bank:
         free = self._free.get((shape, dtype))
         if free:
             return free.pop()
-        self.made += 1
         self._out[shape, dtype] = self._out.get((shape, dtype), 0) + 1
-        return torch.empty(shape, dtype=dtype, device=self.device)
+        buffer = torch.empty(shape, dtype=dtype, device=self.device)
+        self.made, self.bytes_made = self.made + 1, self.bytes_made + buffer.nbytes
+        return buffer
 
     def give(self, buffer: torch.Tensor) -> None:
         kind = (tuple(buffer.shape), buffer.dtype)
@@ -67,6 +68,7 @@ class Batched:
     """Lockstep programs, all members at once."""
 
     name = "batched"
+    computes = True  # whether there are numbers to evaluate
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.dtype = book, device, dtype

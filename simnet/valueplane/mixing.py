@@ -36,7 +36,7 @@ class Plan:
     """Entries of the sums in compressed rows: own value first, then in-neighbours in node order."""
 
     index_M: torch.Tensor  # int64 row to read
-    weight_M: torch.Tensor  # dtype of the states
+    weight_M: torch.Tensor  # dtype of the sums
     offset_R: torch.Tensor  # int64 where each row's entries begin
     row_of_M: np.ndarray  # whose sum each entry belongs to
     dense_RR: torch.Tensor | None
@@ -47,7 +47,7 @@ class Mixer:
     """Mixes the states of one role; plans are kept per set of edges and weights."""
 
     def __init__(self, members: np.ndarray, hosts: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.members, self.device, self.dtype = members, device, dtype
+        self.members, self.device, self.dtype = members, device, sum_dtype(dtype)
         self.row_of = np.full(hosts, -1)
         self.row_of[members] = np.arange(len(members))
         self._plans: dict[tuple[int, int], tuple[Plan, object]] = {}
@@ -102,7 +102,7 @@ class Mixer:
         idle = None if active is None or active.all() else self._on(np.flatnonzero(~active))
         kept = None if idle is None else flat[idle]
         if x.got_E is None and plan.dense_RR is not None:
-            product = plan.dense_RR @ flat
+            product = (plan.dense_RR @ flat.to(self.dtype)).to(flat.dtype)
             result = product if result is None else result.copy_(product)
         elif x.got_E is None:
             result = _sums(plan.index_M, plan.weight_M, plan.offset_R, flat, result)
@@ -136,7 +136,7 @@ class Mixer:
             else:
                 assert stand_in is not None
                 rows_in = stand_in.reshape(rows, -1)[self._on(target)]
-            added = target, weight[:, None] * rows_in
+            added = target, (weight[:, None] * rows_in).to(flat.dtype)
         result = _sums(plan.index_M[kept], plan.weight_M[kept], offset, flat, result)
         if added is not None:
             self._add(result, *added)
@@ -163,13 +163,20 @@ def _sums(
     index: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, value: torch.Tensor, out: torch.Tensor | None
 ) -> torch.Tensor:
     """Sums of weight x value[index] over each row's entries: fresh, or into `out` by blocks of columns."""
-    if out is None:
+    if out is None and value.dtype == weight.dtype:
         return bag(index, value, offset, mode="sum", per_sample_weights=weight)
+    out = torch.empty_like(value) if out is None else out
     width = BLOCK_ON_GPU if value.device.type == "cuda" else BLOCK
     for a in range(0, value.shape[1], width):
         columns = slice(a, a + width)
-        out[:, columns] = bag(index, value[:, columns].contiguous(), offset, mode="sum", per_sample_weights=weight)
+        block = value[:, columns].to(weight.dtype).contiguous()
+        out[:, columns] = bag(index, block, offset, mode="sum", per_sample_weights=weight)
     return out
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The format in which sums over neighbours are taken: 8 bits of mantissa cannot hold weights that sum to one."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 class Stale:

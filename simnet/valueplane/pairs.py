@@ -38,6 +38,7 @@ class Pairs:
     """All hosts' states in banks of rows; records come from the time plane, in the order of simulated time."""
 
     name = "batched"
+    computes = True
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.chunk_rows = book, device, chunk_rows
@@ -185,7 +186,10 @@ class Pairs:
         widest = max(len(keys) for keys in keys_I)
         table = np.array([keys + [0] * (widest - len(keys)) for keys in keys_I], np.uint64).reshape(len(keys_I), widest)
         keys_O = table[instance_O]
-        fits = np.array([work.program is not None for work in self._by_number] + [COMPILED and self._one_kind()])
+        fits = np.array(
+            [work.program is not None for work in self._by_number]
+            + [COMPILED and self.slots.dtype != torch.bfloat16 and self._one_kind()]
+        )
         wave_O = level_O >> 32
         small = wave_O.astype(np.uint16) if wave_O.max(initial=0) < 1 << 16 else wave_O
         order = np.argsort(small, kind="stable")  # 16 bits are sorted by counting

@@ -187,7 +187,10 @@ class Range:
         kept = [t.id for t in tasks if t.id in slots.of and slots.outlives(t.id, end, graph)]
         self._kept = [(self._position[q], slots.of[q]) for q in kept]
         self.widest = max((max(1, int(np.prod(t.shape, dtype=np.int64))) for t in tasks), default=1)
-        self.program = self._program(tasks, kept) if slots.device.type == "cpu" and COMPILED else None
+        row_by_row = (
+            COMPILED and slots.device.type == "cpu" and slots.dtype != torch.bfloat16
+        )  # numpy has no such numbers
+        self.program = self._program(tasks, kept) if row_by_row else None
 
     def _program(self, tasks: list[Task], kept: list[int]) -> Program | None:
         """The same steps on single rows, where they are simple and all rows are of the kind that is published."""

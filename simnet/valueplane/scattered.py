@@ -21,6 +21,7 @@ from simnet.recording import Recording
 from simnet.valueplane.device import on
 from simnet.valueplane.following import Following
 from simnet.valueplane.functions import batched_form
+from simnet.valueplane.mixing import sum_dtype
 from simnet.valueplane.single import Row
 
 MOST_PENDING = 8192  # cells kept before they are run anyway
@@ -159,12 +160,13 @@ class Scattered(Following):
             return torch.stack(operands, 1).unbind(0)
         if kind == "mean":
             return torch.stack(operands, 1).mean(1).unbind(0)
-        weights = on(self.device, np.array([c.info for c in cells]), self.dtype)  # (S, terms)
+        dtype = sum_dtype(self.dtype)
+        weights = on(self.device, np.array([c.info for c in cells]), dtype)  # (S, terms)
         spread = (slice(None), *(None,) * (operands[0].dim() - 1))
-        total = operands[0] * weights[:, 0][spread]
+        total = operands[0].to(dtype) * weights[:, 0][spread]
         for j in range(1, len(operands)):
-            total += operands[j] * weights[:, j][spread]
-        return total.unbind(0)
+            total += operands[j].to(dtype) * weights[:, j][spread]
+        return total.to(self.dtype).unbind(0)
 
     def _tasks_together(self, task: Task, cells: list[Cell], operands: list[torch.Tensor]) -> torch.Tensor:
         if task.kind == "map":

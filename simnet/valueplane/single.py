@@ -17,6 +17,7 @@ from simnet.exchange import Average, Exchange
 from simnet.graph import Task
 from simnet.recording import Recording
 from simnet.valueplane.functions import fill_arguments
+from simnet.valueplane.mixing import sum_dtype
 from simnet.valueplane.oracles import Oracles
 
 Row = torch.Tensor
@@ -26,6 +27,7 @@ class Single:
     """Evaluates what one node can compute from its own tensors."""
 
     name = "one-by-one"
+    computes = True
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
         self.book, self.device, self.dtype = book, device, dtype
@@ -61,12 +63,12 @@ class Single:
         """
         assert x.weight_E is not None and x.own_n is not None
         a = int(x.edges.in_ptr[host])
-        total = own * float(x.own_n[host])
+        total = own.to(sum_dtype(own.dtype)) * float(x.own_n[host])
         for e, (message, stand_in) in enumerate(zip(others, stand_ins, strict=True)):
             row = message if message is not None else stand_in
             if row is not None:
-                total = total + row * float(x.weight_E[a + e])
-        return total
+                total = total + row.to(total.dtype) * float(x.weight_E[a + e])
+        return total.to(own.dtype)
 
     def rows_one(self, others: list[Row | None], stand_ins: list[Row | None], shape: tuple[int, ...]) -> Row:
         """One row per in-neighbour, padded with zeros to the shape that was recorded."""

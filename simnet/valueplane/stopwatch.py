@@ -23,7 +23,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._seconds: dict[str, float] = {}
         self.calls: dict[str, int] = {}
-        self._on_gpu = device.type == "cuda"
+        self._device, self._on_gpu = device, device.type == "cuda"
         self._pending: list[tuple[str, Any, Any]] = []
         self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
         self._running = False
@@ -76,6 +76,10 @@ class Stopwatch:
         """Seconds of each oracle so far."""
         self._settle()
         return {kind: s for kind, s in sorted(self._seconds.items()) if kind != "all"}
+
+    def peak_bytes(self) -> int | None:
+        """The most bytes that tensors took on a GPU so far; None on a CPU, where nobody counts them."""
+        return torch.cuda.max_memory_allocated(self._device) if self._on_gpu else None
 
     def _settle(self) -> None:
         if self._pending:
