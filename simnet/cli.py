@@ -247,6 +247,30 @@ def calibrate(
         run_calibration(scenario, out, device, threads, overwrite, json_)
 
 
+@app.command(epilog="Example: simnet reproduce hdo --quick --out runs/hdo")
+def reproduce(
+    system: Annotated[str, typer.Argument(metavar="NAME", help="Which system; an unknown name lists them.")],
+    quick: Annotated[bool, typer.Option("--quick/--full", help="Fewer settings and claims, or all of them.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder for report and figures.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what the folder holds already.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="A list of objects: claim, expected, measured, verdict.")
+    ] = False,
+) -> None:
+    """Run a paper's experiments again and judge its claims; exit status 1 where one does not hold."""
+    with _spoken_errors():
+        from simnet import registry
+
+        run_again, as_json, table = (
+            registry.find("module", f"simnet.analysis.reproduce.engine:{name}")
+            for name in ("reproduce", "as_json", "table")
+        )
+        whole = run_again(system, quick, out, fresh, lambda text: typer.echo(text, err=True))
+        typer.echo(as_json(whole) if json_ else f"{table(whole)}\nreport: {whole.folder / 'report.md'}")
+    if not whole.holds:
+        raise typer.Exit(EXIT_BADLY_ENDED)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, epilog="Example: simnet bench"
 )
