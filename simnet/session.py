@@ -124,8 +124,10 @@ def followed_bytes(plan: Plan, dtype: Any) -> int | None:
     """The bytes of states that a lockstep program keeps, from following its first rounds; None for other programs."""
     from simnet.valueplane.footprint import Footprint
 
-    algorithm = plan.algorithm
-    if algorithm.roles or algorithm.partners_by_time or not algorithm.synchronous:
+    algorithm, execution = plan.algorithm, plan.scenario.execution
+    if execution.node_run or execution.executor != "batched" or execution.tier == "processes":
+        return None
+    if algorithm.roles or algorithm.partners_by_time or algorithm.node_by_node:
         return None
     scenario = plan.scenario.with_values(_FOLLOWED | {"rounds": min(3, plan.scenario.rounds)})
     part = replace(
@@ -136,6 +138,8 @@ def followed_bytes(plan: Plan, dtype: Any) -> int | None:
     found: list[Footprint] = []
 
     def follow(book: Book, kind: str) -> Any:
+        if kind != "lockstep":
+            raise ProgramError("only whole tasks can be followed")
         found.append(Footprint(book, dtype))
         return found[-1]
 
@@ -231,7 +235,7 @@ def attempts(
 def _candidates(plan: Plan) -> list[tuple[str, str]]:
     """(tier, how values follow) to try in order: `lockstep` by whole tasks, `items` node by node."""
     execution, algorithm = plan.scenario.execution, plan.algorithm
-    if plan.costs.on_arrival or execution.node_run or execution.tier == "processes" or not algorithm.synchronous:
+    if plan.costs.on_arrival or execution.node_run or execution.tier == "processes" or algorithm.node_by_node:
         return [("processes", "items")]
     if algorithm.roles:
         if execution.tier in ("arrays", "compiled"):
@@ -296,6 +300,9 @@ class NoValues:
 
     def read(self, *_: Any) -> None:
         raise ProgramError(_NEEDS_NUMBERS)
+
+    def sizes(self, *_: Any) -> None:
+        """Sizes that depend on values are not known: their bounds stand."""
 
     def sent(self, recording: Recording, *_: Any) -> tuple[Any, ...]:
         self.catch_up(recording, 0)
