@@ -62,6 +62,11 @@ class Algorithm:
         return None
 
     @property
+    def node_by_node(self) -> bool:
+        """Whether it takes one generator per node: by its own word, or since sizes of its messages depend on values."""
+        return not self.synchronous or any(getattr(value, "by_value", False) for value in vars(self).values())
+
+    @property
     def partners_by_time(self) -> bool:
         """Whether simulated time sets who meets whom: rows of the record then lie on a grid of time."""
         return any(mentions(p, self, w) for p in self.programs().values() for w in ("meet", "peer"))

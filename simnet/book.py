@@ -24,6 +24,7 @@ from simnet.network.fate import Fates
 from simnet.network.network import EdgeSet, Network
 from simnet.node import Sample
 from simnet.partners import Partners
+from simnet.payload import Sizes
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
@@ -58,6 +59,7 @@ class Book:
     grain: float = mixings.GRAIN_FLOAT32
     presence: Presence = field(default_factory=lambda: Presence(0))
     costs: Costs = field(default_factory=Flops)
+    node_by_node: bool = False  # whether every node must be computed when it gets there
 
     exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)
     averages: dict[tuple[str, int], Average] = field(default_factory=dict)
@@ -266,7 +268,7 @@ class Book:
         return number
 
     def exchange(
-        self, role: str, place: Any, k: int, verb: Mapping[str, Any], payload: int, kind: str, round: int
+        self, role: str, place: Any, k: int, verb: Mapping[str, Any], sizes: Sizes, kind: str, round: int
     ) -> Exchange:
         """The k-th exchange of the channel at `place`; opened by whoever reaches it first."""
         key = (role, place)
@@ -290,6 +292,7 @@ class Book:
             raise ProgramError(f"deadline_s={verb['deadline_s']!r}: seconds from the start of the verb, at least 0")
         if weights == "sender":
             mixing = mixings.column_stochastic(edges.source, edges.target, self.n, grain=self.grain)
+        payload = sizes.at(edges.source)
         exchange = Exchange(
             self._number(role), channel, k, kind, edges,
             mixing.weight if kind == "gossip" else None, mixing.own if kind == "gossip" else None,
@@ -297,7 +300,14 @@ class Book:
             deadline_s,
             payload, round, mask_of(verb["when"], "when", self.n, self.members[role]),
         )  # fmt: skip
+        exchange.by_value = sizes.by_value
         exchange.fate = self.fates.of(("exchange", exchange.id), edges, payload + self.network.header_bytes)
+        if sizes.by_value and exchange.fate is not None and self.network.loss_unit == "packet":
+            raise ScenarioError(
+                "sizes that depend on values are not known when packets are drawn: say `loss_unit: message`, or take a "
+                "compressor of fixed size",
+                field="network.loss_unit",
+            )
         self.exchanges[key, k] = exchange
         return exchange
 

@@ -37,6 +37,7 @@ class Entry:
     __slots__ = (
         "active", "frm", "listed", "mark", "number", "occurrence", "op", "peers", "plain", "pool", "reliable",
         "results", "rows", "seconds", "shapes", "stand_ins", "tasks", "timeout_s", "timer", "to", "travel", "when_task",
+        "wires",
     )  # fmt: skip
 
     def __init__(self, op: int, mark: int) -> None:
@@ -54,6 +55,7 @@ class Entry:
         self.frm: Any = None  # hosts, or "any"
         self.pool: Any = None  # of a meeting: who may be met
         self.timer: Any = None  # of a receive: the started wait that ends it
+        self.wires: list[Any] = []  # what each operand takes on the wire; None: its numbers
         self.rows = False  # scatter: row i to the i-th host
         self.reliable = True
         self.timeout_s: float | None = None

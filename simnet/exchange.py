@@ -46,10 +46,11 @@ class Exchange:
     own_n: np.ndarray | None
     missing: str
     deadline_s: float
-    payload_bytes: int
+    payload_bytes: Any  # of every message (an int), or of each (`simnet.payload.Payloads`)
     round: int
     active_n: np.ndarray | None = None  # who takes part; None: all
     fate: Fate | None = None
+    by_value: bool = False  # whether sizes are known only when a message is sent; until then they are bounds
     # filled by the time plane when the last receiver has left
     closed: bool = False
     got_E: np.ndarray | None = None  # arrived in time; None: all did

@@ -18,6 +18,14 @@ FLOAT, BOOL, INT = "float", "bool", "int"
 _MOST_SHAPES = 4096
 
 
+def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that works along the last axis of its first argument alone, numbers beside it broadcasting: then
+    the rows of many nodes are one call, without vmap.
+    """
+    function.rowwise = True  # type: ignore[attr-defined]
+    return function
+
+
 class Ref:
     """Stands in a task's arguments for the Value of task `id`."""
 
@@ -190,11 +198,12 @@ class Graph:
 class Value:
     """A tensor not yet computed; immutable. `shape` and `dtype` are those of one node's tensor."""
 
-    __slots__ = ("__weakref__", "dtype", "graph", "id", "shape")
+    __slots__ = ("__weakref__", "dtype", "graph", "id", "shape", "wire")
     __array_ufunc__ = None  # numpy leaves operators to us
 
     def __init__(self, graph: Graph, id: int, shape: Shape, dtype: str = FLOAT) -> None:
         self.graph, self.id, self.shape, self.dtype = graph, id, shape, dtype
+        self.wire: Any = None  # what a compressed Value takes on the wire
         graph.live.add(id)
 
     def __del__(self) -> None:

@@ -16,6 +16,7 @@ from simnet.errors import ProgramError
 from simnet.graph import Shape, Value
 
 if TYPE_CHECKING:
+    from simnet.compressor import Compressor
     from simnet.recording import Recording
 
 Missing: TypeAlias = Value | tuple[Value, ...] | None  # what stands in for a message that does not come
@@ -121,6 +122,10 @@ class Node:
     def random(self, purpose: str, shape: Shape | None = None, law: str = "normal") -> Value:
         """Random numbers of `law` normal, uniform or sign, by default of the shape of `x`."""
         return self._r.random(purpose, shape, law)
+
+    def compress(self, compressor: Compressor, v: Value) -> Value:
+        """What receivers make of v sent through a compressor: a Value that knows its bits on the wire."""
+        return self._r.compress(compressor, v)
 
     def coin(self, p: float) -> bool:
         """One draw common to all nodes: True with probability p."""

@@ -27,4 +27,5 @@ def check_names(scenario: Scenario) -> None:
     for field, (kind, part) in named_parts(scenario).items():
         if part.object is None:
             target = registry.find(kind, part.name, scenario.base_dir, field=field, place=scenario.place)
-            registry.bind(target, dict.fromkeys(registry.INJECTED[kind]), part.params, field, scenario.place)
+            injected = dict.fromkeys(registry.INJECTED[kind]) | {"base_dir": scenario.base_dir}
+            registry.bind(target, injected, part.params, field, scenario.place)

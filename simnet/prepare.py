@@ -72,6 +72,7 @@ class Plan:
             grain=self.grain,
             presence=self.presence,
             costs=self.costs,
+            node_by_node=self.costs.on_arrival or self.algorithm.node_by_node,
         )  # fmt: skip
 
     @property
@@ -193,7 +194,7 @@ def make_algorithm(scenario: Scenario) -> Algorithm:
         made = part.object
     else:
         target = registry.find("algorithms", part.name, scenario.base_dir, field="algorithm", place=scenario.place)
-        made = registry.call(target, {}, part.params, "algorithm", scenario.place)
+        made = registry.call(target, {"base_dir": scenario.base_dir}, part.params, "algorithm", scenario.place)
     if not isinstance(made, Algorithm):
         raise ScenarioError(f"{type(made).__name__} is no algorithm: subclass simnet.algorithm.Algorithm",
                             field="algorithm")  # fmt: skip

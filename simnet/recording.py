@@ -15,6 +15,7 @@ import numpy as np
 
 from simnet import streams
 from simnet.book import Book
+from simnet.compressor import Compressor, Wire, one_number
 from simnet.entries import Entry, Op, Report
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, nearest
 from simnet.graph import Graph, Shape, Value
@@ -152,6 +153,37 @@ class Recording:
             raise ProgramError(f"law={law!r}: say 'normal', 'uniform' or 'sign'")
         key = streams.key(self.book.seed, "random", self.role, purpose, self.count(("random", purpose)))
         return self.graph.add("random", payload=(key, law), shape=self._default_shape(shape))
+
+    def compress(self, compressor: Compressor, v: Value) -> Value:
+        if not isinstance(compressor, Compressor):
+            raise ProgramError(f"node.compress takes a compressor, not {type(compressor).__name__} {compressor!r}")
+        if not isinstance(v, Value) or v.ndim != 1:
+            raise ProgramError(f"node.compress takes a Value of shape (d,), not {v!r}")
+        if self.book.network.wire_bytes_per_number != 4:
+            raise ScenarioError("compressors count float32 numbers: leave `wire_dtype` at float32",
+                                field="network.wire_dtype")  # fmt: skip
+        d, occurrence = v.numel, self.count("compress")
+        compressor.check(d)
+        single_n: list[np.ndarray] = []  # over all hosts, so that a node run knows its neighbours' sizes
+        given: list[Value] = []
+        for number, draw in enumerate(compressor.draws(d)):
+            key = streams.key(self.book.seed, "compress", self.role, occurrence, number)
+            if draw.single:
+                drawn_n = one_number(draw, d, streams.keys(key, np.arange(self.book.n)))
+                single_n.append(drawn_n)
+                given.append(self.per_node(drawn_n))
+            else:
+                given.append(self.graph.add("random", payload=(key, draw.law), shape=(d,)))
+        made: Value = self.graph.call(compressor.compress, (v, *given))
+        if made.shape != v.shape:
+            raise ProgramError(
+                f"{type(compressor).__name__}.compress gives shape {made.shape} for a vector of {v.shape}"
+            )
+        made.wire = Wire(
+            compressor.wire_bits(d, *single_n), compressor.index_bits(d, *single_n),
+            compressor.nominal_bits(d, *single_n), compressor if compressor.by_value else None, tuple(single_n),
+        )  # fmt: skip
+        return made
 
     def coin(self, p: float) -> bool:
         if not 0 <= p <= 1:

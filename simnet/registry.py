@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from simnet.errors import ScenarioError, UnitError, UnknownName, nearest
+from simnet.errors import InputError, ScenarioError, UnitError, UnknownName, nearest
 from simnet.units import Dimension, quantity
 
 Place = Callable[[str], str]  # dotted field -> "scenario.yaml:14:11", or ""
@@ -37,7 +38,9 @@ INJECTED: dict[str, frozenset[str]] = {
     "splits": frozenset({"labels", "labels_M", "nodes", "seed"}),
     "topologies": frozenset({"n", "seed", "base_dir"}),
     "mixings": frozenset({"src", "dst", "n", "grain"}),
+    "compressors": frozenset(),
 }
+PARTS_WITHIN = {"Compressor": "compressors"}  # base class -> the kind of part that a parameter of that type takes
 _ONE = {
     "algorithms": "algorithm",
     "problems": "problem",
@@ -45,6 +48,7 @@ _ONE = {
     "splits": "split",
     "topologies": "topology",
     "mixings": "mixing",
+    "compressors": "compressor",
 }
 
 
@@ -234,7 +238,7 @@ def bind(
     arguments = {name: value for name, value in injected.items() if name in wanted}
     for name, value in params.items():
         if name in wanted:
-            arguments[name] = _checked(value, wanted[name], target, spot(name))
+            arguments[name] = _checked(value, wanted[name], target, spot(name), injected.get("base_dir"))
         elif takes_any:
             arguments[name] = value
         else:
@@ -260,7 +264,9 @@ _SUFFIXES: tuple[tuple[str, Dimension], ...] = (
 )
 
 
-def _checked(value: Any, parameter: inspect.Parameter, target: Callable[..., Any], spot: dict[str, Any]) -> Any:
+def _checked(
+    value: Any, parameter: inspect.Parameter, target: Callable[..., Any], spot: dict[str, Any], base_dir: Any = None
+) -> Any:
     """`value` as the annotation of its parameter wants it."""
     if isinstance(value, str):
         for suffix, dimension in _SUFFIXES:
@@ -272,6 +278,8 @@ def _checked(value: Any, parameter: inspect.Parameter, target: Callable[..., Any
     annotation = _annotation(parameter, target)
     if annotation is parameter.empty:
         return value
+    if (kind := _part_kind(annotation)) is not None and isinstance(value, str | Mapping):
+        return _made_part(kind, value, spot, base_dir)
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     try:
@@ -288,6 +296,31 @@ def _checked(value: Any, parameter: inspect.Parameter, target: Callable[..., Any
         said = error.errors()[0]["msg"]
         detail = "" if kind in _WORDS else f" ({said[0].lower()}{said[1:]})"
         raise ScenarioError(f"must be {wanted}{detail}", value=value, **spot) from None
+
+
+def _part_kind(annotation: Any) -> str | None:
+    """The kind of part that a parameter takes: its annotation is such a base class, or that or None."""
+    for choice in (annotation, *typing.get_args(annotation)):
+        if isinstance(choice, type):
+            for base in choice.__mro__:
+                if base.__name__ in PARTS_WITHIN:
+                    return PARTS_WITHIN[base.__name__]
+    return None
+
+
+def _made_part(kind: str, value: Any, spot: dict[str, Any], base_dir: Any) -> Any:
+    """A part within a part: `compressor: {name: top_k, fraction: 0.1}`."""
+    given = {"name": value} if isinstance(value, str) else dict(value)
+    name = given.pop("name", None)
+    if not isinstance(name, str):
+        raise ScenarioError("needs a `name`, as in {name: ..., parameter: value}", **spot)
+    target = find(kind, name, base_dir, field=spot["field"])
+    try:
+        return call(target, {"base_dir": base_dir}, given, spot["field"])
+    except InputError as error:
+        if isinstance(error, ScenarioError):
+            raise
+        raise ScenarioError(str(error), **spot) from None
 
 
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

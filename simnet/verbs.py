@@ -16,6 +16,7 @@ from simnet.errors import ProgramError, nearest
 from simnet.exchange import INF, Average, Exchange
 from simnet.graph import Value
 from simnet.node import Peers, Pending, Sample, Verb
+from simnet.payload import Sizes, sizes_of
 
 if TYPE_CHECKING:
     from simnet.recording import Recording
@@ -146,6 +147,7 @@ def _exchange(r: Recording, verb: Verb, split: bool) -> Entry:
     round = len(r.reports)
     payload = _payload(r, verb)
     entry.travel = r.book.exchange(r.role, verb.place, k, verb.options, payload, kind, round)
+    entry.wires = [v.wire for v in verb.values]
     entry.tasks = tuple(v.id for v in verb.values)
     entry.shapes = tuple(v.shape[-1:] for v in verb.values)
     if isinstance(verb.options["when"], Value):
@@ -160,13 +162,17 @@ def _exchange(r: Recording, verb: Verb, split: bool) -> Entry:
     return entry
 
 
-def _payload(r: Recording, verb: Verb) -> int:
-    """Bytes of one message: a (d,) Value whole, of a Value with one row per out-neighbour one row."""
+def _payload(r: Recording, verb: Verb) -> Sizes:
+    """The size of one message: a (d,) Value whole, of a Value with one row per out-neighbour one row."""
     numbers = 0
+    wires = []
     for v in verb.values:
+        if v.wire is not None:
+            wires.append(v.wire)
+            continue
         rows = verb.kind == "exchange" and v.ndim == 2
         numbers += v.shape[1] if rows else v.numel
-    return r.book.bytes_of(numbers)
+    return sizes_of(r.book.bytes_of(numbers), wires)
 
 
 def _mixed(r: Recording, entry: Entry, verb: Verb) -> tuple[Value, ...]:
@@ -251,7 +257,8 @@ def _send(r: Recording, verb: Verb, split: bool) -> Entry:
     entry.reliable = verb.options.get("reliable", True)
     entry.shapes = tuple(v.shape for v in verb.values)
     entry.results = ()
-    entry.number = r.book.bytes_of(sum(v.numel for v in verb.values))
+    entry.number = _payload(r, verb)
+    entry.wires = [v.wire for v in verb.values]
     entry.occurrence = r.count("send")
     r.graph.add("sent", verb.values, payload=entry, shape=())
     entry.mark = r.graph.next
@@ -268,7 +275,7 @@ def _scatter(r: Recording, verb: Verb, split: bool) -> Entry:
                            f"shape {rows.shape}")  # fmt: skip
     entry.rows = True
     entry.shapes = (rows.shape[1:],)
-    entry.number = r.book.bytes_of(rows.numel // rows.shape[0])
+    entry.number = sizes_of(r.book.bytes_of(rows.numel // rows.shape[0]), [])
     return entry
 
 

@@ -142,22 +142,27 @@ def _sequential(keys: list[np.ndarray], edges: Hops, packets: np.ndarray, again:
         remaining, attempt = lost, attempt + 1
 
 
-def sent_bytes(edges: EdgeSet, size: int, fate: Fate | None) -> np.ndarray:
+Size = int | np.ndarray  # bytes of every message, or of each (E,)
+
+
+def sent_bytes(edges: EdgeSet, size: Size, fate: Fate | None) -> np.ndarray:
     """Bytes (E,) that each message of `size` bytes puts on its way, lost packets sent again included."""
+    size = np.asarray(size)
     if fate is None:
         return np.full(edges.size, size)
     again: np.ndarray = size + fate.again_E * -(-size // np.maximum(fate.packets_E, 1))
     return again
 
 
-def schedule(edges: EdgeSet, size: int, fate: Fate | None) -> tuple[np.ndarray, np.ndarray]:
+def schedule(edges: EdgeSet, size: Size, fate: Fate | None) -> tuple[np.ndarray, np.ndarray]:
     """When a host hands one message of `size` bytes (headers included) to each of its edges in `edges`: how long after
     its port begins each message arrives (E,), and how long each port in use is busy (P,), retransmissions included.
 
     Every tier takes its times from here, so that ties fall alike in all of them.
     """
     if fate is None:
-        queue_E = size * edges.cumulative_E
+        per_byte = edges.seconds_per_byte_E
+        queue_E = edges.queue_sums(size * per_byte) if np.ndim(size) else size * edges.cumulative_E
         return queue_E + edges.latency_E, edges.last_in_port(queue_E)
     queue_E = edges.queue_sums(sent_bytes(edges, size, fate) * edges.seconds_per_byte_E)
     return queue_E + edges.latency_E * (2 * fate.attempts_E - 1), edges.last_in_port(queue_E)
@@ -194,7 +199,7 @@ class Fates:
         self.network, self.seed = network, seed
 
     def of(
-        self, occurrence: tuple[str | int, ...], edges: EdgeSet, size: int, *, policy: str | None = None
+        self, occurrence: tuple[str | int, ...], edges: EdgeSet, size: Size, *, policy: str | None = None
     ) -> Fate | None:
         """The fate of one message of `size` bytes on every edge; None where nothing can be lost.
 
@@ -204,7 +209,7 @@ class Fates:
             return None
         policy = policy or self.network.policy
         base = streams.key(self.seed, "loss", *occurrence)
-        packets = np.full(edges.size, self.network.packets(size), dtype=np.int64)
+        packets = np.full(edges.size, self.network.packets(np.asarray(size)), dtype=np.int64)
         if policy == "symmetric":
             if (edges.reverse_E < 0).any():
                 raise TopologyError("policy symmetric fails both directions of a link together, but this topology is "

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simnet.network.fate import Fate
+from simnet.network.fate import Fate, Size
 from simnet.network.network import EdgeSet, Network
+from simnet.payload import index_part, nominal_bits
 
 KINDS = ("payload", "index", "header", "retransmitted", "acknowledgement")
 
@@ -27,31 +28,35 @@ class Ledger:
         self._lost = np.zeros(network.links, dtype=np.int64)
         self._lost_bytes = np.zeros(network.links, dtype=np.int64)
         self._bytes = np.zeros((len(KINDS), network.links), dtype=np.int64)
-        self._whole: dict[tuple[EdgeSet, int], int] = {}  # lossless exchanges with every sender: only counted
+        self._whole: dict[tuple[EdgeSet, int, int], int] = {}  # lossless exchanges with every sender: only counted
         self._background = np.zeros(network.links, dtype=np.int64)
         self.background_flows = 0
         self.round_bytes: list[int] = []
         self.round_messages: list[int] = []
-        self.nominal_bits = 0
+        self.nominal_bits: float = 0
         self.lost_messages = 0
 
     def add(
-        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None = None, active_E: np.ndarray | None = None,
+        self, round: int, edges: EdgeSet, payload: Size, fate: Fate | None = None, active_E: np.ndarray | None = None,
         times: int = 1,
     ) -> None:  # fmt: skip
         """Enter one message of `payload` bytes (headers apart) on each active edge of the set; `times=-1` takes it
         back.
         """
         header = self.network.header_bytes
-        size = payload + header
         count = edges.size if active_E is None else int(np.count_nonzero(active_E))
-        if fate is None and active_E is None:
-            total = len(edges.hops_H) * size
-            self._whole[edges, payload] = self._whole.get((edges, payload), 0) + times
+        nominal = nominal_bits(payload)
+        if fate is None and active_E is None and not isinstance(payload, np.ndarray):
+            total = len(edges.hops_H) * (payload + header)
+            key = edges, payload, index_part(payload)
+            self._whole[key] = self._whole.get(key, 0) + times
         else:
             total = self._enter(edges, payload, header, fate, active_E, times)
         self._round(round, total * times, count * times)
-        self.nominal_bits += 8 * payload * count * times
+        if isinstance(nominal, np.ndarray):
+            self.nominal_bits += times * float(nominal.sum() if active_E is None else nominal[active_E].sum())
+        else:
+            self.nominal_bits += nominal * count * times
 
     def add_overhead(
         self, round: int, hops: np.ndarray, header: int = 0, again: int = 0, acknowledged_by: np.ndarray | None = None,
@@ -105,9 +110,12 @@ class Ledger:
         self.nominal_bits += 8 * payload * int(count_E.sum())
 
     def _enter(
-        self, edges: EdgeSet, payload: int, header: int, fate: Fate | None, active_E: np.ndarray | None, times: int
+        self, edges: EdgeSet, payload: Size, header: int, fate: Fate | None, active_E: np.ndarray | None, times: int
     ) -> int:
         hops, per_edge = edges.hops_H, np.diff(edges.hop_ptr)
+        index = index_part(payload)
+        if isinstance(payload, np.ndarray):
+            payload, index = (np.repeat(np.asarray(part), per_edge) for part in (payload, index))
         on = np.ones(len(hops), bool) if active_E is None else np.repeat(active_E, per_edge)
         size = payload + header
         extra = np.zeros(len(hops), dtype=np.int64)
@@ -128,10 +136,11 @@ class Ledger:
             entering = size + np.maximum(again * packet_bytes, -payload)
             np.add.at(self._lost_bytes, hops, times * np.where(reached, entering - leaving, 0))
         np.add.at(self._messages, hops, times * reached)
-        np.add.at(self._bytes[0], hops, times * payload * reached)
+        np.add.at(self._bytes[0], hops, times * (payload - index) * reached)
+        np.add.at(self._bytes[1], hops, times * index * reached)
         np.add.at(self._bytes[2], hops, times * header * reached)
         np.add.at(self._bytes[3], hops, times * extra)
-        carried = int(size * np.count_nonzero(reached) + extra.sum())
+        carried = int((size * reached).sum() + extra.sum())
         if fate is not None:
             carried += int(np.maximum(missing, -payload * reached).sum())
         return carried
@@ -154,10 +163,11 @@ class Ledger:
     def by_link(self) -> dict[str, np.ndarray]:
         """Columns over the directed links: messages, lost messages and bytes, and bytes by kind."""
         messages, kinds = self._messages.copy(), self._bytes.copy()
-        for (edges, payload), times in self._whole.items():
+        for (edges, payload, index), times in self._whole.items():
             on_link = np.bincount(edges.hops_H, minlength=self.network.links) * times
             messages += on_link
-            kinds[0] += on_link * payload
+            kinds[0] += on_link * (payload - index)
+            kinds[1] += on_link * index
             kinds[2] += on_link * self.network.header_bytes
         columns = {"messages": messages, "lost_messages": self._lost.copy(), "lost_bytes": self._lost_bytes.copy()}
         columns |= {f"{kind}_bytes": row for kind, row in zip(KINDS, kinds, strict=True)}

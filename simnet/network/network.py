@@ -378,6 +378,6 @@ class Network:
         """The set of edges source[e] -> target[e] between hosts, routed."""
         return EdgeSet(self, np.asarray(source), np.asarray(target))
 
-    def packets(self, payload_bytes: int) -> int:
+    def packets(self, payload_bytes: Any) -> Any:
         """Loss units of a message: packets of 1500 bytes, or the message itself (`loss_unit: message`)."""
-        return 1 if self.loss_unit == "message" else max(1, -(-payload_bytes // 1500))
+        return 1 if self.loss_unit == "message" else np.maximum(1, -(-payload_bytes // 1500))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from simnet.book import Book
-from simnet.network.fate import Fate, FateInTime
+from simnet.network.fate import Fate, FateInTime, Size
 from simnet.network.ledger import Ledger
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
@@ -87,7 +87,7 @@ class Account:
             self.spans.append((node, kind, a, b, round))
 
     def sent(
-        self, round: int, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray | None = None,
+        self, round: int, edges: EdgeSet, payload: Size, fate: Fate | None, start_n: np.ndarray | None = None,
         active_E: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Enter the bytes of one message per active edge; what was sent after the cut (`start_n`) does not exist. Where
@@ -117,7 +117,7 @@ class Account:
             self.spans = [span for span in self.spans if span[4] <= last]
 
     def travelled(
-        self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, arrival_E: np.ndarray,
+        self, id: Any, edges: EdgeSet, payload: Size, fate: Fate | None, start_n: np.ndarray, arrival_E: np.ndarray,
         active_E: np.ndarray | None, got_E: np.ndarray | None,
     ) -> None:  # fmt: skip
         """Enter the messages of one exchange in the event log, in its order (exchange, edge)."""
@@ -136,15 +136,16 @@ class Account:
             self._list_messages(id, edges, payload, fate, start_n, seen, got_E)
 
     def _list_messages(
-        self, id: Any, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, seen: np.ndarray,
+        self, id: Any, edges: EdgeSet, payload: Size, fate: Fate | None, start_n: np.ndarray, seen: np.ndarray,
         got_E: np.ndarray | None,
     ) -> None:  # fmt: skip
-        size, number = payload + self.book.network.header_bytes, id if isinstance(id, int) else id[0]
+        number = id if isinstance(id, int) else id[0]
+        sizes = np.broadcast_to(np.asarray(payload) + self.book.network.header_bytes, (edges.size,)).tolist()
         for e in np.flatnonzero(~np.isnan(seen)).tolist():
             s, t = int(edges.source[e]), int(edges.target[e])
             attempts = 1 if fate is None else int(fate.attempts_E[e])
             got = bool(got_E is None or got_E[e])
-            self.list_message(number, s, t, float(start_n[s]), float(seen[e]), size, got, attempts)
+            self.list_message(number, s, t, float(start_n[s]), float(seen[e]), sizes[e], got, attempts)
 
     def list_message(
         self, exchange: int, source: int, target: int, sent_s: float, arrived_s: float, size: int, delivered: bool,

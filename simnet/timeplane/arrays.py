@@ -19,7 +19,7 @@ from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.errors import ProgramError, Starved
 from simnet.exchange import INF, Average, Exchange, RelayedAverage, ServerAverage, Wave
-from simnet.network.fate import Fate, schedule
+from simnet.network.fate import Fate, Size, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsEvents, Values
@@ -181,14 +181,14 @@ class ArraysPlane:
         self.account.sent(x.round, x.edges, x.payload_bytes, x.fate, self.clock_n, sent_E)
 
     def _transmit(
-        self, edges: EdgeSet, payload: int, fate: Fate | None, start_n: np.ndarray, active_E: np.ndarray | None
+        self, edges: EdgeSet, payload: Size, fate: Fate | None, start_n: np.ndarray, active_E: np.ndarray | None
     ) -> np.ndarray:
         """Arrival times (E,) of messages handed over at `start_n`; ports send one after another."""
         if edges.size == 0:
             return np.zeros(0)
         size = payload + self.book.network.header_bytes
         begin_P = np.maximum(start_n[edges.port_host], self.free[edges.ports])
-        if fate is None:
+        if fate is None and not isinstance(size, np.ndarray):
             way = self._ways.get((edges, size))
             if way is None:
                 if len(self._ways) > 64:  # topologies that change at every exchange

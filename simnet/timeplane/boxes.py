@@ -12,7 +12,7 @@ import numpy as np
 
 from simnet.book import Book
 from simnet.exchange import INF, Exchange, RelayedAverage, ServerAverage
-from simnet.network.fate import Fate, FateInTime, schedule, sent_bytes
+from simnet.network.fate import Fate, FateInTime, Size, schedule, sent_bytes
 from simnet.network.network import EdgeSet
 
 # a sending port, its place among the ports in use, and its (edge, target host) in the order of sending
@@ -29,8 +29,9 @@ class Way:
 
     __slots__ = ("busy", "edges", "fate", "offset", "own", "sent", "size", "varies")
 
-    def __init__(self, edges: EdgeSet, size: int, fate: Fate | None) -> None:
+    def __init__(self, edges: EdgeSet, size: Size, fate: Fate | None) -> None:
         self.size, self.fate, self.varies = size, fate, edges.varies
+        size = np.asarray(size)
         offset_E, busy_P = schedule(edges, size, fate)
         self.offset: list[float] = offset_E.tolist()
         self.busy: list[float] = busy_P.tolist()
@@ -79,9 +80,9 @@ class Routes:
             self._out[edges] = found
         return found
 
-    def way(self, edges: EdgeSet, size: int, fate: Fate | None) -> Way:
+    def way(self, edges: EdgeSet, size: Size, fate: Fate | None) -> Way:
         """The times of one message of `size` bytes, headers included, on each edge."""
-        if fate is not None:
+        if fate is not None or isinstance(size, np.ndarray):
             return Way(edges, size, fate)
         found = self._ways.get((edges, size))
         if found is None:

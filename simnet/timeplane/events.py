@@ -229,6 +229,8 @@ class CompiledWalker:
     def _copy(self, entry: Entry) -> None:
         if entry.op not in _WALKED or entry.when_task is not None:
             raise NeedsWalker("a verb other than exchanges, work and waiting")
+        if entry.op in (Op.EXCHANGE, Op.START) and isinstance(entry.travel.payload_bytes, np.ndarray):
+            raise NeedsWalker("messages of unequal size")
         if entry.op not in (Op.WORK, Op.WAIT) and entry.travel.missing == "stale" and self.state[st.SERIAL]:
             raise NeedsWalker("messages behind a receiver's port may turn stale")
         p = int(self.state[st.ENTRIES])

@@ -8,6 +8,7 @@ import numpy as np
 
 from simnet.entries import Entry
 from simnet.exchange import INF, Exchange
+from simnet.payload import Sizes
 from simnet.timeplane.boxes import Box
 from simnet.timeplane.settle import enter_arrivals, entered_E, learn_late, settle, take_back
 
@@ -43,7 +44,7 @@ class Exchanges:
         if walker.account.departures:
             box.remaining -= sum(walker.gone[h] for h in walker.book.members[x.channel.name[0]].tolist())
         box.follow_late = walker.items is not None and x.missing == "stale"
-        box.entered = walker.account.until == INF and not masked
+        box.entered = walker.account.until == INF and not masked and not x.by_value
         if box.entered:
             walker.account.sent(x.round, x.edges, x.payload_bytes, x.fate, active_E=entered_E(x, walker.gone))
         return box
@@ -67,6 +68,10 @@ class Exchanges:
         box.start[i] = now
         if walker.items is not None:
             walker.items.started(walker.recording_of[i], m, entry, i)
+        if x.by_value:
+            self._size(
+                box, i, walker.need_items("a size that depends on values").sizes(walker.recording_of[i], m, entry)
+            )
         if entry.when_task is not None:
             recording = walker.recording_of[i]
             taking_part = walker.need_items("when= with a Value").holds(recording, m, entry)
@@ -103,6 +108,17 @@ class Exchanges:
                 box.handed[j] = now
                 if k == 0 and waiting[j] is box:
                     self._wake(box, j)
+
+    def _size(self, box: Box, i: int, sizes: Sizes | None) -> None:
+        """What host i sends has these sizes; None: nobody knows, and the bounds stand."""
+        if sizes is None:
+            return
+        x = box.x
+        mine = x.edges.source == i
+        found = sizes.at(x.edges.source[mine])
+        x.payload_bytes[mine], x.payload_bytes.index[mine] = found, found.index
+        x.payload_bytes.nominal_bits[mine] = found.nominal_bits
+        box.way = self.walker.routes.way(x.edges, x.payload_bytes + self.walker.book.network.header_bytes, x.fate)
 
     def _arrived(self, box: Any, j: int, e: int, t: float, handed: float) -> None:
         """The message on edge e is known to arrive at host j at time t."""

@@ -12,6 +12,7 @@ from simnet.errors import ProgramError
 from simnet.exchange import INF, Message
 from simnet.network.fate import Fate
 from simnet.network.network import EdgeSet
+from simnet.payload import Sizes
 from simnet.timeplane.boxes import Box
 from simnet.timeplane.departures import who
 from simnet.timeplane.meetings import Meeting
@@ -36,7 +37,7 @@ class Parcel:
 
     __slots__ = ("arrival_E", "edges", "fate", "got_E", "id", "payload", "sent_s")
 
-    def __init__(self, id: tuple[int, ...], edges: EdgeSet, payload: int, fate: Fate | None, sent_s: float) -> None:
+    def __init__(self, id: tuple[int, ...], edges: EdgeSet, payload: Any, fate: Fate | None, sent_s: float) -> None:
         self.id, self.edges, self.payload, self.fate, self.sent_s = id, edges, payload, fate, sent_s
         self.arrival_E = np.full(edges.size, INF)
         self.got_E = np.ones(edges.size, bool)
@@ -63,18 +64,22 @@ class Mail:
         if len(targets) < len(to) and len(to) == 1:
             raise ProgramError(f"host {i} sends a message to itself")
         edges = self._edge_set(i, tuple(targets))
-        size = entry.number + self.book.network.header_bytes
-        policy = "retry" if entry.reliable or self.book.network.policy == "retry" else "drop"
-        recording = walker.recording_of[i]
-        fate = self.book.fates.of(("send", recording.role, entry.occurrence), edges, size, policy=policy)
         items = walker.need_items("node.send")
+        recording = walker.recording_of[i]
         values = items.sent(recording, walker.member_of[i], entry)
+        sizes: Sizes = entry.number
+        if sizes.by_value:
+            sizes = items.sizes(recording, walker.member_of[i], entry) or sizes
+        payload = sizes.at(edges.source)
+        size = payload + self.book.network.header_bytes
+        policy = "retry" if entry.reliable or self.book.network.policy == "retry" else "drop"
+        fate = self.book.fates.of(("send", recording.role, entry.occurrence), edges, size, policy=policy)
         for j in targets:
             content = tuple(v[to.index(j)] for v in values) if entry.rows else values
             self.sent.setdefault((i, j), deque()).append(Message(i, j, INF, False, entry.shapes, content))
             self.senders.setdefault(j, set()).add(i)
-        walker.account.sent(walker.reports[i], edges, entry.number, fate)
-        parcel = Parcel((_SENDS, i, entry.occurrence, self._count(i)), edges, entry.number, fate, now)
+        walker.account.sent(walker.reports[i], edges, payload, fate)
+        parcel = Parcel((_SENDS, i, entry.occurrence, self._count(i)), edges, payload, fate, now)
         self.parcels[parcel.id] = parcel
         last = {j: self.sent[i, j][-1] for j in targets}
 

@@ -71,7 +71,7 @@ def make_values(scenario: Scenario, book: Book, device: torch.device, dtype: tor
     if kind == "pairs":
         return Pairs(book, device, dtype, execution.chunk_rows)
     if kind == "items":
-        one_by_one = execution.node_run or book.costs.on_arrival or execution.tier == "processes"
+        one_by_one = execution.node_run or book.node_by_node or execution.tier == "processes"
         batched = execution.executor == "batched" and not one_by_one
         return Scattered(book, device, dtype) if batched else Following(book, device, dtype)
     if execution.executor == "one_by_one":

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from simnet.book import Book
+from simnet.compressor import Wire
 from simnet.entries import Entry
 from simnet.errors import ProgramError
 from simnet.exchange import Average, Exchange
 from simnet.graph import Task
+from simnet.payload import Sizes, sizes_of
 from simnet.recording import Recording
 from simnet.valueplane.single import UNEQUAL, Row, Single
 
@@ -134,6 +136,17 @@ class Following(Single):
         """Host hands its operands of an exchange or average over."""
         values = self.run_to(recording, m, entry.mark)
         self._sent[entry.travel, host] = tuple(values[t] for t in entry.tasks)
+
+    def sizes(self, recording: Recording, m: int, entry: Entry) -> Sizes:
+        """What member m's message takes, where that depends on the values in it."""
+        values, host = self.run_to(recording, m, entry.mark), int(recording.members[m])
+        plain, wires = 0, []
+        for task, wire in zip(entry.tasks, entry.wires, strict=True):
+            if wire is None:
+                plain += self.book.bytes_of(values[task].numel())
+                continue
+            wires.append(_at(wire, host, values[task]))
+        return sizes_of(plain, wires)
 
     def holds(self, recording: Recording, m: int, entry: Entry) -> bool:
         """Whether `when=`, a Value, is true at this node."""
@@ -346,6 +359,16 @@ class Following(Single):
 
     def mask(self, recording: Recording, task: int, mark: int) -> np.ndarray:
         raise ProgramError("a mask over all members is not known while nodes are followed one by one")
+
+
+def _at(wire: Wire, host: int, value: Any) -> Wire:
+    """What a compressed Value takes at one host."""
+    if wire.compressor is None:
+        return Wire(*(part[host] if isinstance(part, np.ndarray) else part for part in wire[:3]))  # type: ignore[arg-type]
+    d, single, of = value.numel(), [drawn_n[host] for drawn_n in wire.single], wire.compressor
+    return Wire(
+        of.wire_bits(d, *single, value=value), of.index_bits(d, *single, value=value), of.nominal_bits(d, *single)
+    )
 
 
 def _binding(task: Task) -> tuple[int, int]:

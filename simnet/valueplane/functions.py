@@ -98,6 +98,14 @@ def _direct(func: Callable[..., Any], task: Task, per_node: list[tuple[int, ...]
             along = {"dim": -1, **task.kwargs}
             return lambda t: run(t[0], **along)
         return None
+    if getattr(func, "rowwise", False) and per_node and len(per_node[0]) == 1 and fill.flat:
+        spread = [(slice(None), *(None,) * (1 - len(shape))) for shape in per_node]
+
+        def rows(tensors: list[torch.Tensor]) -> torch.Tensor:
+            args, kwargs = fill([t[view] for t, view in zip(tensors, spread, strict=True)])
+            return func(*args, **kwargs)
+
+        return rows
     if func is torch.dot:
         return lambda t: (t[0] * t[1]).sum(-1)
     if func is torch.stack and isinstance(task.args[0], list | tuple) and len(per_node) == len(task.args[0]):
