@@ -248,8 +248,8 @@ class RandomGossip(Compressor):
     def compress(self, v: Tensor, sent: Tensor) -> Tensor:
         return torch.where(sent > 0, v, torch.zeros_like(v))
 
-    def wire_bits(self, d: int, sent: Any, *, value: Any = None) -> Bits:
-        return 1 + 32 * d * np.asarray(sent, np.int64)
+    def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
+        return 1 + 32 * d * np.asarray(single[0], np.int64)
 
     def nominal_bits(self, d: int, *single: Any) -> float:
         return 32.0 * d * self.p
@@ -278,8 +278,8 @@ class DropCoord(Compressor):
         rank = torch.argsort(torch.argsort(u, dim=-1), dim=-1)
         return torch.where(rank < m, v, torch.zeros_like(v))
 
-    def wire_bits(self, d: int, m: Any, *, value: Any = None) -> Bits:
-        return 32 * np.asarray(m, np.int64) + d
+    def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
+        return 32 * np.asarray(single[0], np.int64) + d
 
     def index_bits(self, d: int, *single: Any, value: Any = None) -> int:
         return d

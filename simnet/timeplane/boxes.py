@@ -27,11 +27,12 @@ class Way:
     Where links change with time (`varies`) only `go` says how long a message takes, and `bytes_of` what it is.
     """
 
-    __slots__ = ("busy", "edges", "fate", "offset", "own", "sent", "size", "varies")
+    __slots__ = ("busy", "edges", "fate", "offset", "own", "sent", "size_E", "varies")
 
     def __init__(self, edges: EdgeSet, size: Size, fate: Fate | None) -> None:
-        self.size, self.fate, self.varies = size, fate, edges.varies
+        self.fate, self.varies = fate, edges.varies
         size = np.asarray(size)
+        self.size_E: list[int] = np.broadcast_to(size, (edges.size,)).tolist() if edges.varies else []
         offset_E, busy_P = schedule(edges, size, fate)
         self.offset: list[float] = offset_E.tolist()
         self.busy: list[float] = busy_P.tolist()
@@ -43,7 +44,7 @@ class Way:
         if isinstance(self.fate, FateInTime):
             self.fate.draw(e, t)
             again, packets = int(self.fate.again_E[e]), int(self.fate.packets_E[e])
-            return self.size + again * -(-self.size // max(packets, 1))
+            return self.size_E[e] + again * -(-self.size_E[e] // max(packets, 1))
         return int(self.sent[e])
 
     def go(self, e: int, t: float) -> tuple[float, float, float]:
@@ -52,8 +53,9 @@ class Way:
         """
         way, sent = self.edges.way_in_time(e), self.bytes_of(e, t)
         attempts = 1 if self.fate is None else int(self.fate.attempts_E[e])
-        begun = way.end(t, sent - self.size) if sent > self.size else t
-        end = way.end(begun, self.size)
+        size = self.size_E[e]
+        begun = way.end(t, sent - size) if sent > size else t
+        end = way.end(begun, size)
         return end, end + way.latency_s(t) * (2 * attempts - 1), end - begun
 
 
