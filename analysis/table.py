@@ -18,7 +18,7 @@ from simnet.errors import InputError, nearest
 from simnet.record import Record, rises
 from simnet.units import human
 
-BASE_COLUMNS = ("round", "sim_time_s", "host_time_s", "wire_bytes", "messages", "nodes", "tensor_s")
+BASE_COLUMNS = ("round", "sim_time_s", "host_time_s", "wire_bytes", "messages", "nodes", "host_tensor_s")
 READ_FIRST = ("round", "sim_time_s", "wire_bytes", "objective", "consensus_distance", "accuracy")
 KINDS = {"payload": "payload", "index": "indices", "header": "headers", "retransmitted": "retransmissions",
          "acknowledgement": "acknowledgements"}  # fmt: skip
@@ -225,7 +225,7 @@ def _host(record: Record, end: Mapping[str, Any]) -> list[str]:
         parts.append(human(seconds, "s"))
     if (rate := end.get("events_per_s")) is not None:
         parts.append(f"{_si(float(rate))}events/s")
-    if (tensor := end.get("tensor_s")) is not None:
+    if (tensor := end.get("host_tensor_s")) is not None:
         parts.append(f"{human(tensor, 's')} of it tensor work")
     if tier := end.get("tier", record.header.get("tier")):
         parts.append(f"tier {tier}")

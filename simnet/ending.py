@@ -58,7 +58,7 @@ def _away(run: Simulation) -> dict[str, np.ndarray]:
 def _summary(run: Simulation) -> dict[str, Any]:
     account, row = run.account, run.last_row
     host = time.perf_counter() - run.began
-    skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes", "tensor_s"}
+    skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes", "host_tensor_s"}
     return {
         "sim_time_s": row.get("sim_time_s", float(account.finish_s.max())),
         "host_time_s": host,
@@ -100,7 +100,7 @@ def _tensor_work(run: Simulation) -> dict[str, Any]:
     kept = {} if bank is None else {"states_bytes": bank.bytes_made}
     if (peak := watch.peak_bytes()) is not None:
         kept["peak_device_bytes"] = peak
-    return kept | {"tensor_s": watch.seconds(), "oracle_host_s": watch.by_oracle(),
+    return kept | {"host_tensor_s": watch.seconds(), "oracle_host_s": watch.by_oracle(),
             "oracle_calls": {name: count for name, count in sorted(watch.calls.items()) if name != "all"}}  # fmt: skip
 
 

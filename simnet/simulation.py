@@ -274,7 +274,7 @@ class Simulation:
             self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
         row["host_time_s"] = time.perf_counter() - self.began
         if self.values.watch is not None:
-            row["tensor_s"] = self.values.watch.seconds()
+            row["host_tensor_s"] = self.values.watch.seconds()
         self._keep_durations()
         self.writer.rounds([row])
         self.last_row = row
