@@ -33,9 +33,7 @@ from simnet.timeplane.walker import NeedsItems
 
 _FOLLOWED = {"stop": {}, "target": {}, "execution.tier": "auto", "record.timeline": False, "record.messages": False}
 WORTH_COMPILING = 300_000  # messages: fewer take the plain walker less time than loading compiled code
-WORTH_COMPILING_SHARED = (
-    100_000  # the same where messages share links: the plain walker needs 20 to 50 us more for each
-)
+WORTH_COMPILING_SHARED = 20_000  # the same over shared links, where the plain walker needs 20 to 70 us more for each
 
 Source = str | Path | Mapping[str, Any] | Scenario
 
@@ -256,7 +254,7 @@ def _candidates(plan: Plan) -> list[tuple[str, str]]:
     least = WORTH_COMPILING_SHARED if shared else WORTH_COMPILING
     worthwhile = len(plan.topology.edges(0)[0]) * plan.scenario.rounds >= least
     compiled = [("compiled", "lockstep")] if worthwhile and find_spec("numba") is not None else []
-    return [*compiled, *tiers] if shared else [("arrays", "lockstep"), *compiled, *tiers]
+    return [("arrays", "lockstep"), *compiled, *tiers]
 
 
 def _meeting_candidates(plan: Plan) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simnet.benches import network
+from simnet.benches import network, training
 
 
 def test_workloads_end_and_agree_across_models_that_agree() -> None:
@@ -32,3 +32,10 @@ def test_with_simgrid_finish_times_are_equal() -> None:
     for model in network.CONFIG:
         _, theirs = network.simgrid(python, work, 25, model, "Full")
         np.testing.assert_allclose(network.run(work, model)[1], theirs, rtol=1e-9)
+
+
+def test_training_is_timed_beside_independent_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "GRAPHS", ("switch",))
+    monkeypatch.setattr(training, "MODELS", ("maxmin",))
+    (row,) = training.rows(nodes=8, rounds=1, repeats=1)
+    assert row["tier"] == "events" and row["to_independent"] > 0

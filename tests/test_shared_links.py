@@ -16,7 +16,7 @@ from simnet.models.algorithms.dpsgd import DPSGD
 from simnet.models.algorithms.fedavg import FedAvg
 from simnet.models.topologies.underlays import dumbbell, fat_tree, switch
 from simnet.record import Record
-from tests.programs import Gossips, Overlaps, base, go
+from tests.programs import Gossips, Overlaps, Tracks, base, go
 
 MODELS = ("maxmin", "cm02", "lv08", "lv08_noxt", "tcp")
 LINK = {"bandwidth": "1 Mbit/s", "latency": "5 ms"}
@@ -305,5 +305,27 @@ def test_routers_need_a_topology_over_the_hosts() -> None:
 
 
 def test_the_arrays_tier_says_that_messages_share_links() -> None:
-    with pytest.raises(ScenarioError, match="share links"):
-        go(base(DPSGD(), network={"nodes": 4, "model": "maxmin"}), "arrays")
+    ring = base(DPSGD(), network={"nodes": 4, "link": LINK})
+    for network in ({"model": "lv08"}, {"model": "tcp"}, over(switch(4), "maxmin")):
+        with pytest.raises(ScenarioError, match="share links"):
+            go(ring | {"network": ring["network"] | network, "topology": "ring"}, "arrays")
+
+
+@pytest.mark.parametrize("model", ("maxmin", "cm02", "lv08_noxt"))
+def test_where_no_two_messages_meet_the_arrays_tier_has_the_engines_clocks(model: str) -> None:
+    """Each link is one edge's; a node has its step to do before it sends over it again."""
+    network = {"nodes": 6, "model": model, "link": {**LINK, "loss": 0.1}}
+    sections = base(DPSGD(), network=network, nodes={"step": "40 ms", "jitter": 0.3}, rounds=20)
+    fast, slow = go(sections), go(sections, "events")
+    assert (fast.summary["tier"], slow.summary["tier"]) == ("arrays", "events")
+    np.testing.assert_allclose(fast.rounds["sim_time_s"], slow.rounds["sim_time_s"], rtol=1e-12)
+    assert fast.summary["bytes_by_kind"] == slow.summary["bytes_by_kind"]
+
+
+def test_a_message_that_meets_the_one_before_it_is_left_to_the_events_tier() -> None:
+    """Two gossips with nothing between them: a late node sends again while its last message is under way."""
+    network = {"nodes": 6, "model": "maxmin", "link": LINK}
+    sections = base(Tracks(), network=network, nodes={"step": "10 ms", "jitter": 0.3}, rounds=20)
+    assert go(sections).summary["tier"] == "events"
+    with pytest.raises(ScenarioError, match="before the last is through"):
+        go(sections, "arrays")

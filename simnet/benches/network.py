@@ -21,6 +21,7 @@ import networkx as nx
 import numpy as np
 
 import simnet
+from simnet.benches import training
 from simnet.benches.timing import Row
 from simnet.errors import InputError
 from simnet.network.flows.case import Transfers
@@ -37,6 +38,7 @@ def rows(chosen: argparse.Namespace) -> Iterator[Row]:
     """All results, one by one."""
     yield from real_tcp()
     yield from speed()
+    yield from training.rows()
     yield from beside_simgrid()
 
 

@@ -1,8 +1,9 @@
 """The arrays tier: every node at once, one entry of the verb table after another.
 
-Where links share nothing, an exchange is a max-plus step: a node's clock becomes the latest arrival among its
-neighbours' messages. That holds with loss, retransmission and deadlines; it does not with queues at the receiver, with
-several roles, or where a server serves nodes in order of time, and those go to the events tier.
+Where links share nothing, or no two messages meet on a shared one (`alone.py`), an exchange is a max-plus step: a
+node's clock becomes the latest arrival among its neighbours' messages. That holds with loss, retransmission and
+deadlines; it does not with queues at the receiver, with several roles, or where a server serves nodes in order of
+time, and those go to the events tier.
 
 Legend: n hosts, E edges of one exchange, P sending ports in use.
 """
@@ -23,6 +24,7 @@ from simnet.network.fate import Fate, Size, schedule
 from simnet.network.network import EdgeSet
 from simnet.recording import Recording
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsEvents, Values
+from simnet.timeplane.alone import Alone
 from simnet.timeplane.departures import ALL_LEFT
 from simnet.timeplane.settle import in_time, settle_stale
 
@@ -38,8 +40,9 @@ class ArraysPlane:
             raise NeedsEvents("messages queue at their receiver")
         if book.network.changes:
             raise NeedsEvents("links change with time")
-        if book.network.model != "independent":
-            raise NeedsEvents("messages share links")
+        if book.network.background:
+            raise NeedsEvents("messages share links with the traffic of others")
+        self.alone = None if book.network.model == "independent" else Alone(book, account)
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.presence, self.hosts = book.presence, np.arange(book.n)
         self.clock_n = self._there(np.zeros(book.n))  # infinite for a host that has left for good
@@ -79,6 +82,8 @@ class ArraysPlane:
 
     def _log_flying(self) -> None:
         """At the end: enter what was sent in exchanges that nobody asks for any more."""
+        if self.alone is not None and self._flying:
+            raise NeedsEvents("messages share links, and some are on their way at the end")
         nobody = np.full(self.book.n, INF)
         for x, arrival, start_n, _, sent_E in self._flying.values():
             got = in_time(self.account, x, start_n, arrival, nobody, sent_E)
@@ -187,6 +192,8 @@ class ArraysPlane:
         if edges.size == 0:
             return np.zeros(0)
         size = payload + self.book.network.header_bytes
+        if self.alone is not None:
+            return self._send_alone(self.alone.arrivals(edges, size, fate, start_n, active_E), edges, start_n, active_E)
         begin_P = np.maximum(start_n[edges.port_host], self.free[edges.ports])
         if fate is None and not isinstance(size, np.ndarray):
             way = self._ways.get((edges, size))
@@ -209,6 +216,17 @@ class ArraysPlane:
                 self.account.span(host, "send", float(begin_P[q]), float(begin_P[q] + busy_P[q]), self._reported)
         return arrival
 
+    def _send_alone(
+        self, arrival: np.ndarray, edges: EdgeSet, start_n: np.ndarray, active_E: np.ndarray | None
+    ) -> np.ndarray:
+        """The same arrivals, shown in the picture."""
+        if self.account.spans is not None and self._reported < SHOWN_ROUNDS:
+            for e in np.flatnonzero(edges.source < SHOWN_NODES).tolist():
+                if active_E is None or active_E[e]:
+                    host = int(edges.source[e])
+                    self.account.span(host, "send", float(start_n[host]), float(arrival[e]), self._reported)
+        return arrival
+
     def _land(self, entry: Entry) -> None:
         x: Exchange = entry.travel
         _, arrival, start_n, active_E, sent_E = self._flying.pop(x.id)
@@ -220,6 +238,8 @@ class ArraysPlane:
         if not edges.all_receive:
             latest, handed = (_spread(v, edges.receivers, clock) for v in (latest, handed))
         limit = start_n + x.deadline_s
+        if self.alone is not None and (arrival > limit[edges.target]).any():
+            raise NeedsEvents("messages share links, and one is on its way at a deadline")
         leave = np.maximum(clock, latest if x.deadline_s == INF else np.minimum(limit, latest))
         if x.active_n is not None:
             leave = np.where(x.active_n, leave, clock)

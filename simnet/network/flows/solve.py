@@ -190,8 +190,10 @@ def _join(
     route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state, first, size,
     touched_count,
 ):  # fmt: skip
-    """Flows seed[first:] are held no longer: they are open, and their links have what they took."""
+    """Flows seed[first:] are held no longer: they are open, and their links have what they took. Gives too how many
+    became open, and at how many links held flows are to be looked at."""
     shift, stamp, flows = state[SHIFT], state[STAMP], state[SEEDS]
+    opened, checks = flows - first, 0
     for i in range(first, flows):
         f = slot[i, SEED]
         r = slot[f, ROUTE]
@@ -213,6 +215,7 @@ def _join(
                 chain[link, HELD] = chain[link, LIMITED_COUNT]
                 if chain[link, HELD] > 0:  # are they still limited, when the water is at their level?
                     size = _put(queue_t, queue_i, size, links[link, LINK_LEVEL], -1 - link)
+                    checks += 1
             links[link, LEFT_NOW] += route_share[z] * rate
             links[link, PER_LEVEL] += route_share[z] * per
             chain[link, IN_QUEUE] = 0
@@ -224,18 +227,17 @@ def _join(
             at += 1
         if route_start[r] == route_start[r + 1]:  # no shared link
             slot[f, FROZEN], flow[f, NEW_RATE], slot[f, NEW_LIMIT] = 1, flow[f, MOST], OWN
+            opened -= 1
     for i in range(first, flows):  # the levels at which their links would be saturated now
         r = slot[slot[i, SEED], ROUTE]
         for z in range(route_start[r], route_start[r + 1]):
             link = route_link[z]
             if chain[link, IN_QUEUE] == 0:
                 links[link, LARGEST] = max(links[link, LARGEST], links[link, PER_LEVEL])
-                level = _saturates_at(
-                    route_start, route_share, flow, slot, links, chain, entry, link, shift
-                )  # fmt: skip
+                level = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
                 chain[link, IN_QUEUE] = 1
                 size = _put(queue_t, queue_i, size, level, link)
-    return size, touched_count
+    return size, touched_count, opened, checks
 
 
 @kept
@@ -261,19 +263,22 @@ def _mark_higher(flow, slot, links, chain, entry, state, link, level):
 def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state):
     """Water-filling over the marked flows and those that join; gives how many links took part."""
     shift = state[SHIFT]
-    size = touched_count = known = 0
+    size = touched_count = known = open_flows = checks = 0
     while True:
         if state[SEEDS] > known:
-            size, touched_count = _join(
+            size, touched_count, more, more_checks = _join(
                 route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state, known,
                 size, touched_count,
             )  # fmt: skip
             known = state[SEEDS]
-        if size == 0:
+            open_flows += more
+            checks += more_checks
+        if size == 0 or (open_flows == 0 and checks == 0):
             return touched_count
         level, link = queue_t[0], queue_i[0]
         size = _drop(queue_t, queue_i, size)
         if link < 0:
+            checks -= 1
             link = -1 - link
             left = links[link, LEFT_NOW]
             if chain[link, OPEN] > 0:
@@ -296,6 +301,7 @@ def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry,
                     route_start, route_link, route_share, flow, slot, links, chain, f,
                     flow[f, MOST], OWN,
                 )  # fmt: skip
+                open_flows -= 1
                 bounded = True
             at = entry[at, OPEN_NEXT]
         _mark_higher(flow, slot, links, chain, entry, state, link, level)
@@ -315,6 +321,7 @@ def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry,
                     route_start, route_link, route_share, flow, slot, links, chain, f,
                     min(level / flow[f, WEIGHT], flow[f, MOST]), link,
                 )  # fmt: skip
+                open_flows -= 1
             at = entry[at, OPEN_NEXT]
 
 
