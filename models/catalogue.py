@@ -104,6 +104,16 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "random_gossip": "simnet.models.compressors.shipped:RandomGossip",
         "drop_coord": "simnet.models.compressors.shipped:DropCoord",
     },
+    "estimators": {
+        "fwd_grad": "simnet.models.estimators.forward:ForwardGradient",
+        "fwd_grad_fast": "simnet.models.estimators.forward:FastForwardGradient",
+        "fwd_grad_blockwise": "simnet.models.estimators.forward:BlockwiseForwardGradient",
+        "two_point_fwd": "simnet.models.estimators.differences:TwoPointForward",
+        "two_point_central": "simnet.models.estimators.differences:TwoPointCentral",
+        "sphere_central": "simnet.models.estimators.differences:SphereCentral",
+        "rademacher": "simnet.models.estimators.differences:Rademacher",
+        "coordinate": "simnet.models.estimators.differences:Coordinate",
+    },
     "mixings": {
         "metropolis": "simnet.mixing:metropolis",
         "uniform": "simnet.mixing:uniform",

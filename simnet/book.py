@@ -14,6 +14,7 @@ import numpy as np
 
 from simnet import mixing as mixings
 from simnet import streams
+from simnet.batches import Size, rows_of
 from simnet.collectives import waves_of
 from simnet.costs import Costs, Flops
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, TopologyError
@@ -46,7 +47,7 @@ class Book:
     profiles: Profiles
     members: dict[str, np.ndarray]  # role -> hosts, ascending
     data_hosts: np.ndarray  # the hosts that hold data, in the order of the problem's nodes
-    batch: int | None = None  # default minibatch; None: full
+    batch: Size | None = None  # default minibatch; None: full
     replace: bool = True
     find_server: Callable[[], int] = lambda: 0
     pattern: str = "server"  # how averages travel
@@ -103,7 +104,7 @@ class Book:
     # ---- compute ---------------------------------------------------------------------------------------------------
 
     def oracle_seconds(
-        self, hosts: np.ndarray, name: str, size: int | None, occurrence: int, call: Callable[[], np.ndarray]
+        self, hosts: np.ndarray, name: str, size: Size | None, occurrence: int, call: Callable[[], np.ndarray]
     ) -> np.ndarray:
         """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`; `call` gives those
         of this very call, where every call has its own.
@@ -119,21 +120,21 @@ class Book:
             base = known
         return self.profiles.varied(base, occurrence, self.seed, hosts)
 
-    def _shared(self, hosts: np.ndarray, name: str, size: int | None, alone: np.ndarray) -> np.ndarray:
+    def _shared(self, hosts: np.ndarray, name: str, size: Size | None, alone: np.ndarray) -> np.ndarray:
         """Seconds of a call that takes one accelerator `alone` seconds on the device (NaN: its FLOP decide)."""
-        seconds = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts, alone)
+        seconds = self.profiles.base_seconds(name, self._flop(hosts, name, size), hosts, alone, self.problem.dim)
         answer = self._answer_numbers(hosts, name) * float(self.network.wire_bytes_per_number)
         return self.profiles.accelerators.share(seconds, answer, hosts)
 
-    def _flop(self, hosts: np.ndarray, name: str, size: int | None) -> np.ndarray:
-        """FLOP of one call at each of `hosts`; a ZO-only node answers `gradient` with 2 losses per direction."""
-        samples = self.samples_n if size is None else np.where(self.samples_n > 0, size, 0)
+    def _flop(self, hosts: np.ndarray, name: str, size: Size | None) -> np.ndarray:
+        """FLOP of one call at each of `hosts`; a ZO-only node's `gradient` is an estimate, charged in losses."""
+        samples = rows_of(self, size)
         flop = np.broadcast_to(np.asarray(self.problem.flop(name, samples), dtype=np.float64), (self.n,))
         if self.zo_n.any():
             if name == "gradient":
-                probes = 2.0 * np.asarray(self.profiles.directions_N)
+                passes = self.profiles.forward_passes(np.arange(self.n), self.problem.dim)
                 loss = np.asarray(self.problem.flop("loss", samples), dtype=np.float64)
-                flop = np.where(self.zo_n, probes * loss, flop)
+                flop = np.where(self.zo_n, passes * loss, flop)
             elif name != "loss" and self.zo_n[hosts].any():
                 first = self.network.hosts[int(hosts[self.zo_n[hosts]][0])]
                 raise CapabilityError(
@@ -145,8 +146,8 @@ class Book:
     def _answer_numbers(self, hosts: np.ndarray, name: str) -> np.ndarray:
         """How many numbers the accelerators of a node average for one call."""
         numbers = np.full(len(hosts), 1 if name == "loss" else self.problem.dim)
-        if name == "gradient":
-            numbers = np.where(self.zo_n[hosts], 2 * np.asarray(self.profiles.directions_N)[hosts], numbers)
+        if name == "gradient" and self.zo_n[hosts].any():
+            return np.where(self.zo_n[hosts], self.profiles.numbers(hosts, self.problem.dim), numbers)
         return numbers
 
     def work_seconds(self, hosts: np.ndarray, flop: float, occurrence: int) -> np.ndarray:
@@ -162,21 +163,6 @@ class Book:
             host = self.network.hosts[int(hosts[self.rank_n[hosts] < 0][0])]
             raise ProgramError(
                 f"host {host} holds no data, so it has no oracle {name!r}: list its role in 'data_roles'"
-            )
-
-    def check_batch(self, size: int) -> None:
-        """A batch drawn without replacement cannot exceed a node's data."""
-        if size < 1:
-            raise ScenarioError("a batch has at least 1 row", field="problem.batch", value=size)
-        rows = self.problem.samples_N
-        if not self.replace and rows.any() and size > rows.min():
-            who = int(rows.argmin())
-            raise ScenarioError(
-                f"node {self.network.hosts[int(self.data_hosts[who])]} has {rows[who]} rows, fewer than "
-                "a batch drawn without replacement: "
-                f"take a batch of at most {rows[who]}, or 'replace: true'",
-                field="problem.batch",
-                value=size,
             )
 
     # ---- topologies ------------------------------------------------------------------------------------------------

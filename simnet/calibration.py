@@ -193,7 +193,8 @@ def _measured(kind: str, label: str, scenario: Scenario, held_out: bool, meter: 
     hosts = book.data_hosts[~book.zo_n[book.data_hosts]]
     if not len(hosts):
         raise ScenarioError("all nodes are ZO-only: calibrate a scenario with a first-order node", field="nodes.oracle")
-    rows = None if scenario.problem.batch == "full" else int(scenario.problem.batch)
+    batch = scenario.problem.batch["fo"] if isinstance(scenario.problem.batch, dict) else scenario.problem.batch
+    rows = None if batch == "full" else int(batch)
     for oracle in ORACLES:
         try:
             counted = meter.operators(oracle, int(hosts[0]), rows)
@@ -201,7 +202,7 @@ def _measured(kind: str, label: str, scenario: Scenario, held_out: bool, meter: 
             if oracle != "hvp":
                 raise
             continue  # a model without second derivatives has no such oracle
-        yield MeasuredCall(kind, label, oracle, scenario.problem.batch, meter(oracle, hosts, rows), counted, held_out)
+        yield MeasuredCall(kind, label, oracle, batch, meter(oracle, hosts, rows), counted, held_out)
 
 
 def _pointwise_per_s(meter: Meter) -> float:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from simnet.batches import Size, rows_of
 from simnet.device_profile import DeviceProfile
 from simnet.errors import DataError, ProgramError, ScenarioError, nearest
 from simnet.sections import Replay
@@ -49,7 +50,7 @@ class Costs(ABC):
     on_arrival = False  # whether that is known only when the node gets there: it takes a node run
 
     @abstractmethod
-    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: int | None) -> np.ndarray:
+    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: Size | None) -> np.ndarray:
         """Seconds of one call on `rows` rows (None: all of the node's) on the device, (S,); NaN where the host's
         `compute` decides.
         """
@@ -77,7 +78,7 @@ class Flops(Costs):
 
     name = "flops"
 
-    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: int | None) -> np.ndarray:
+    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: Size | None) -> np.ndarray:
         return np.full(len(hosts), np.nan)
 
 
@@ -97,11 +98,27 @@ Meter = Callable[[str, np.ndarray, int | None], Timing]  # oracle, like hosts, r
 CountOperators = Callable[[str, int, int | None], Any]  # oracle, host, rows -> the operators of a call
 
 
-def _kinds(book: Book, hosts: np.ndarray, rows: int | None) -> np.ndarray:
-    """Hosts of the same number have calls of the same size: (S, 3) zeroth-order or not, directions, rows."""
-    zo = book.zo_n[hosts]
-    directions = np.where(zo, np.asarray(book.profiles.directions_N)[hosts], 0)
-    return np.stack([zo, directions, book.samples_n[hosts] if rows is None else np.full(len(hosts), rows)], axis=1)
+class Kind(NamedTuple):
+    """Calls that take equally long on one device."""
+
+    device: Any
+    oracle: str
+    estimator: int  # the number of a zo node's; -1 for fo nodes
+    rows: int
+
+
+def _kinds(book: Book, hosts: np.ndarray, rows: Size | None) -> np.ndarray:
+    """Hosts with equal rows here have calls of the same size: (S, 2) estimator (-1 at fo nodes), rows."""
+    estimator = np.where(book.zo_n[hosts], book.profiles.estimator_N[hosts], -1)
+    return np.stack([estimator, rows_of(book, rows)[hosts]], axis=1)
+
+
+def _timed_as(book: Book, oracle: str, estimator: int) -> tuple[str, float]:
+    """The oracle to time, and how many of its calls make one call: a simulated derivative takes its losses' time."""
+    chosen = book.profiles.estimators[estimator]
+    if oracle == "gradient" and estimator >= 0 and chosen.by_jvp:
+        return "loss", chosen.forward_passes(book.problem.dim)
+    return oracle, 1.0
 
 
 class PerKind(Costs):
@@ -110,25 +127,26 @@ class PerKind(Costs):
     _MOST_SIZES = 8  # sizes measured; what lies between is interpolated
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Any, ...], float] = {}
+        self._found: dict[Kind, float] = {}
 
-    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: int | None) -> np.ndarray:
+    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: Size | None) -> np.ndarray:
         out = np.full(len(hosts), np.nan)
         for device, asked in self._devices(book, hosts):
             kinds = _kinds(book, hosts[asked], rows)
-            for zo, directions in np.unique(kinds[:, :2], axis=0):
-                at = np.flatnonzero((kinds[:, 0] == zo) & (kinds[:, 1] == directions))
-                sizes = np.unique(kinds[at, 2])
+            for estimator in np.unique(kinds[:, 0]).tolist():
+                at = np.flatnonzero(kinds[:, 0] == estimator)
+                sizes = np.unique(kinds[at, 1])
                 if len(sizes) > self._MOST_SIZES:
                     sizes = sizes[np.linspace(0, len(sizes) - 1, self._MOST_SIZES).round().astype(int)]
+                timed, times = _timed_as(book, oracle, estimator)
                 seconds = []
-                for size in sizes:
-                    key = (device, oracle, bool(zo), int(directions), int(size))
+                for size in sizes.tolist():
+                    key = Kind(device, timed, estimator, size)
                     if key not in self._found:
-                        like = hosts[asked][at[kinds[at, 2] == size]]
-                        self._found[key] = self._find(book, device, oracle, like, rows, key)
-                    seconds.append(self._found[key])
-                out[asked[at]] = np.interp(kinds[at, 2], sizes, seconds)
+                        like = hosts[asked][at[kinds[at, 1] == size]]
+                        self._found[key] = self._find(book, device, timed, like, None if rows is None else size, key)
+                    seconds.append(times * self._found[key])
+                out[asked[at]] = np.interp(kinds[at, 1], sizes, seconds)
         return out
 
     @abstractmethod
@@ -136,9 +154,7 @@ class PerKind(Costs):
         """Each device in use, and which of `hosts` are such."""
 
     @abstractmethod
-    def _find(
-        self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: tuple[Any, ...]
-    ) -> float:
+    def _find(self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: Kind) -> float:
         """Seconds of one call at the hosts `like`, which are all alike."""
 
 
@@ -151,19 +167,18 @@ class ByProfile(PerKind):
         super().__init__()
         self.profiles = profiles
         self.count: Callable[[Book], CountOperators] | None = None  # set by who has the tensors
-        self._operators: dict[tuple[Any, ...], Any] = {}
+        self._operators: dict[Kind, Any] = {}
 
     def _devices(self, book: Book, hosts: np.ndarray) -> list[tuple[Any, np.ndarray]]:
         named = book.profiles.device_N[hosts]
         return [(name, np.flatnonzero(named == name)) for name in self.profiles if (named == name).any()]
 
-    def _find(
-        self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: tuple[Any, ...]
-    ) -> float:
+    def _find(self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: Kind) -> float:
         assert self.count is not None
-        if key[1:] not in self._operators:
-            self._operators[key[1:]] = self.count(book)(oracle, int(like[0]), rows)
-        return self.profiles[device].seconds(self._operators[key[1:]])
+        apart = key._replace(device=None)
+        if apart not in self._operators:
+            self._operators[apart] = self.count(book)(oracle, int(like[0]), rows)
+        return self.profiles[device].seconds(self._operators[apart])
 
     def flop_per_s(self, book: Book, hosts: np.ndarray) -> np.ndarray:
         out = super().flop_per_s(book, hosts)
@@ -188,7 +203,7 @@ class Calibrated(ByProfile):
 
     def __init__(self, profiles: Mapping[str, DeviceProfile]) -> None:
         super().__init__(profiles)
-        self.timings: dict[tuple[Any, ...], Timing] = {}
+        self.timings: dict[Kind, Timing] = {}
         self.meter: Callable[[Book], Meter] | None = None
 
     def _devices(self, book: Book, hosts: np.ndarray) -> list[tuple[Any, np.ndarray]]:
@@ -196,26 +211,30 @@ class Calibrated(ByProfile):
         here = np.isnan(profiles.compute_N[hosts]) & (profiles.device_N[hosts] == "")
         return [*super()._devices(book, hosts), *([(self._HERE, np.flatnonzero(here))] if here.any() else [])]
 
-    def _find(
-        self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: tuple[Any, ...]
-    ) -> float:
+    def _find(self, book: Book, device: Any, oracle: str, like: np.ndarray, rows: int | None, key: Kind) -> float:
         if device is not self._HERE:
             return super()._find(book, device, oracle, like, rows, key)
         assert self.meter is not None
-        timing = self.timings[key[1:]] = self.meter(book)(oracle, like, rows)
+        timing = self.timings[key] = self.meter(book)(oracle, like, rows)
         return timing.median_s
 
     def facts(self) -> dict[str, Any]:
         rows = [
-            {"oracle": oracle, "zo": zo, "directions": directions, "rows": rows, **timing._asdict()}
-            for (oracle, zo, directions, rows), timing in self.timings.items()
+            {
+                "oracle": kind.oracle,
+                "zo": kind.estimator >= 0,
+                "estimator": kind.estimator,
+                "rows": kind.rows,
+                **timing._asdict(),
+            }
+            for kind, timing in self.timings.items()
         ]
         return (super().facts() if self.profiles else {}) | {"calibration": rows}
 
     def notes(self) -> list[str]:
         wide = [
-            f"calls of {key[0]!r} spread by {100 * timing.spread:.0f} % round their median of {timing.median_s:.3g} s: "
-            "the device was not alone; run again when nothing else does"
+            f"calls of {key.oracle!r} spread by {100 * timing.spread:.0f} % round their median of "
+            f"{timing.median_s:.3g} s: the device was not alone; run again when nothing else does"
             for key, timing in self.timings.items()
             if timing.spread > WIDE
         ]
@@ -242,7 +261,7 @@ class Measured(Costs):
     values: Any = None  # the value plane of the attempt, which runs the calls
     calls: list[Call] = field(default_factory=list)  # not yet written
 
-    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: int | None) -> np.ndarray:
+    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: Size | None) -> np.ndarray:
         raise ProgramError("measured durations are those of calls")
 
     def call(self, recording: Recording, oracle: str, occurrence: int, mark: int) -> np.ndarray:
@@ -263,7 +282,7 @@ class Replayed(Costs):
         self._call, self._node = calls["call"][order], calls["node"][order]
         self._seconds, self._oracle = calls["seconds"][order], calls["oracle"][order]
 
-    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: int | None) -> np.ndarray:
+    def alone(self, book: Book, hosts: np.ndarray, oracle: str, rows: Size | None) -> np.ndarray:
         raise ProgramError("replayed durations are those of calls")
 
     def call(self, recording: Recording, oracle: str, occurrence: int, mark: int) -> np.ndarray:

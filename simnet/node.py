@@ -16,6 +16,7 @@ from simnet.errors import ProgramError
 from simnet.graph import Shape, Value
 
 if TYPE_CHECKING:
+    from simnet.batches import Size
     from simnet.compressor import Compressor
     from simnet.recording import Recording
 
@@ -73,7 +74,7 @@ class Batch:
 
     __slots__ = ("key", "size")
 
-    def __init__(self, key: Any, size: int) -> None:
+    def __init__(self, key: Any, size: Size) -> None:
         self.key, self.size = key, size
 
 

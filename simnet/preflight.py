@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simnet import mixing as mixings
+from simnet.batches import check_batch
 from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
 from simnet.network.places import host_number
 from simnet.recording import capability
@@ -38,8 +41,16 @@ def check(plan: Plan) -> None:
         )
     if scenario.collective.server is not None:
         host_number(plan.network, scenario.collective.server, "collective.server")
-    if scenario.problem.batch != "full":
-        plan.book().check_batch(int(scenario.problem.batch))
+    book = plan.book()
+    if book.batch is not None:
+        check_batch(book, book.batch)
+    by_jvp = np.array([each.by_jvp for each in plan.profiles.estimators])[plan.profiles.estimator_N]
+    if plan.costs.on_arrival and (by_jvp & book.zo_n).any():
+        raise ScenarioError(
+            "a forward gradient is simulated by a gradient and products, whose time is not that of the derivatives: "
+            "take `durations: calibrated`, which times losses, or an estimator of finite differences",
+            field="nodes.durations",
+        )
     declared, wire = plan.problem.wire_dtype, scenario.network.wire_dtype
     if declared is not None and declared != wire:
         raise ScenarioError(

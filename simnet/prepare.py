@@ -14,6 +14,7 @@ import numpy as np
 from simnet import mixing as mixings
 from simnet import registry
 from simnet.algorithm import Algorithm
+from simnet.batches import size_of
 from simnet.book import Book, MakeMixing
 from simnet.costs import Costs, source_of
 from simnet.dataset import Dataset, Parts
@@ -59,7 +60,7 @@ class Plan:
         return Book(
             scenario.seed, self.network, self.topology, self.make_mixing, self.problem, self.profiles, self.members,
             self.data_hosts,
-            batch=None if problem.batch == "full" else int(problem.batch),
+            batch=size_of(problem.batch),
             replace=problem.replace,
             find_server=lambda: self.server,
             pattern=scenario.collective.pattern,
@@ -121,7 +122,7 @@ def prepare(scenario: Scenario) -> Plan:
         algorithm = make_algorithm(scenario)
         grain = mixings.GRAIN_FLOAT64 if scenario.execution.dtype == "float64" else mixings.GRAIN_FLOAT32
         mixing = make_mixing(scenario, grain)
-        profiles = Profiles.of(_measured_apart(scenario), network.hosts)
+        profiles = Profiles.of(_nodes_section(scenario), network.hosts, scenario.base_dir)
         members = assign_roles(scenario, algorithm, network)
         data_hosts = np.sort(np.concatenate([members[r] for r in algorithm.data_roles or tuple(members)]))
         problem = make_problem(scenario, data_hosts, profiles)
@@ -234,9 +235,14 @@ def assign_roles(scenario: Scenario, algorithm: Algorithm, network: Network) -> 
     return {name: members[name] for name in roles}
 
 
-def _measured_apart(scenario: Scenario) -> dict[str, Any]:
-    """The section `nodes`; where durations are measured its `compute` is a default that says nothing."""
+def _nodes_section(scenario: Scenario) -> dict[str, Any]:
+    """The section `nodes`, estimators given as objects kept; where durations are measured its `compute` is a default
+    that says nothing.
+    """
     section = scenario.nodes.model_dump()
+    given = [scenario.nodes.estimator, *(group.estimator for group in scenario.nodes.groups)]
+    for dumped, part in zip([section, *section["groups"]], given, strict=True):
+        dumped["estimator"] = part if part is None or part.name else part.params
     return section if scenario.nodes.durations == "flops" else section | {"compute": None}
 
 
@@ -295,7 +301,8 @@ def split_rows(scenario: Scenario, dataset: Dataset, oracle_N: np.ndarray) -> li
     for group in groups:
         if len(group):
             labels = dataset.train_y
-            injected = {"labels": labels, "labels_M": labels, "nodes": len(group), "seed": scenario.seed}
+            injected = {"labels": labels, "labels_M": labels, "nodes": len(group), "seed": scenario.seed,
+                        "oracles": oracle_N[group]}  # fmt: skip
             dealt = registry.call(target, injected, part.params, "problem.split", scenario.place)
             for node, mine in zip(group.tolist(), dealt, strict=True):
                 rows[node] = mine

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ import numpy as np
 from simnet import streams
 from simnet.accelerators import Accelerators
 from simnet.errors import ScenarioError, UnknownName, nearest
+from simnet.estimator import Estimator, made, merged
+from simnet.fields import Part
 
 LAWS = ("uniform", "exponential", "lognormal", "pareto")
 _LARGEST = {"uniform": 1.0, "exponential": 1.0, "lognormal": 8.0, "pareto": 100.0}
@@ -44,8 +47,8 @@ class Profiles:
 
     `compute_N` FLOP/s, NaN where only steps or a device are given; `speed_N` how many times as fast as the device;
     `device_N` the name of its profile, empty for none; `step_s` maps an oracle (or `*`) to seconds, NaN where
-    a node has none; `law_N` indexes `LAWS`; `oracle_N` is `fo` or `zo`; `directions_N` and `smoothing_N`
-    belong to the central two-point estimator of a zo node, which evaluates the loss twice per direction.
+    a node has none; `law_N` indexes `LAWS`; `oracle_N` is `fo` or `zo`; `estimator_N` numbers, for each node, the
+    entry of `estimators` by which a zo node answers `gradient`.
     `accelerators` says how many share a node's oracle calls, and how they average.
     """
 
@@ -56,8 +59,8 @@ class Profiles:
     probability_N: np.ndarray
     slowdown_N: np.ndarray
     oracle_N: np.ndarray
-    directions_N: np.ndarray
-    smoothing_N: np.ndarray
+    estimator_N: np.ndarray
+    estimators: list[Estimator]
     accelerators: Accelerators
     speed_N: np.ndarray
     device_N: np.ndarray
@@ -67,12 +70,12 @@ class Profiles:
         return len(self.compute_N)
 
     @classmethod
-    def of(cls, section: Mapping[str, Any], hosts: int | Sequence[Hashable]) -> Profiles:
+    def of(cls, section: Mapping[str, Any], hosts: int | Sequence[Hashable], base_dir: Path | None = None) -> Profiles:
         """Profiles from the `nodes` section of a scenario (SI numbers) for `hosts` (a number or names).
 
         Groups apply in order, later ones over earlier ones; what a group says of `compute` or `step` replaces
-        all steps from above it. Raises ScenarioError for a number out of its range, UnknownName for an unknown
-        law, oracle kind or host.
+        all steps from above it. `file.py:Name` of an estimator counts from `base_dir`. Raises ScenarioError for a
+        number out of its range, UnknownName for an unknown law, oracle kind, estimator or host.
         """
         names: list[Hashable] = list(range(hosts)) if isinstance(hosts, int) else list(hosts)
         n = len(names)
@@ -85,8 +88,8 @@ class Profiles:
             probability_N=np.zeros(n),
             slowdown_N=np.ones(n),
             oracle_N=np.full(n, "fo"),
-            directions_N=np.full(n, 10),
-            smoothing_N=np.full(n, 1e-3),
+            estimator_N=np.zeros(n, np.int64),
+            estimators=[],
             accelerators=Accelerators.none(n),
             speed_N=np.ones(n),
             device_N=np.full(n, "", dtype=object),
@@ -98,8 +101,10 @@ class Profiles:
             chosen = _members(group, names, grouped, where)
             grouped.update(chosen.tolist())
             sections.append((group, chosen, where))
+        parts: list[Part] = []
         for given, who, where in sections:
             profiles._apply(given, who, steps, where)
+            profiles._estimate(given, who, parts, where, base_dir)
             profiles.accelerators.apply(given, who, where)
         for given, who, where in sections:
             profiles.accelerators.check(given, who, where)
@@ -137,9 +142,30 @@ class Profiles:
             self.probability_N[who], self.slowdown_N[who] = _straggler(straggler, f"{where}.straggler")
         if (oracle := section.get("oracle")) is not None:
             self.oracle_N[who] = _known(oracle, ORACLES, f"{where}.oracle")
-        if (estimator := section.get("estimator")) is not None:
-            self.directions_N[who] = estimator.get("directions", 10)
-            self.smoothing_N[who] = estimator.get("smoothing", 1e-3)
+
+    def _estimate(
+        self, section: Mapping[str, Any], who: np.ndarray, parts: list[Part], where: str, base_dir: Path | None
+    ) -> None:
+        """Give the rows `who` the section's estimator; what it leaves out is taken from the one that they had."""
+        given = section.get("estimator")
+        if not parts:
+            given = given or {}
+        if given is None:
+            return
+        for number in np.unique(self.estimator_N[who]) if parts else (None,):
+            at = who if number is None else who[self.estimator_N[who] == number]
+            part = merged(given, None if number is None else parts[number])
+            self.estimators.append(made(part, f"{where}.estimator", base_dir))
+            self.estimator_N[at] = len(parts)
+            parts.append(part)
+
+    def forward_passes(self, who: np.ndarray, d: int) -> np.ndarray:
+        """Evaluations of the loss that an estimate costs at each of these nodes, float64 (S,)."""
+        return np.array([each.forward_passes(d) for each in self.estimators], dtype=np.float64)[self.estimator_N[who]]
+
+    def numbers(self, who: np.ndarray, d: int) -> np.ndarray:
+        """Numbers that the accelerators of each of these nodes average for an estimate, float64 (S,)."""
+        return np.array([each.numbers(d) for each in self.estimators], dtype=np.float64)[self.estimator_N[who]]
 
     def base_seconds(
         self,
@@ -147,14 +173,14 @@ class Profiles:
         flop_S: np.ndarray | float,
         nodes: np.ndarray | None = None,
         alone_S: np.ndarray | None = None,
+        dim: int = 0,
     ) -> np.ndarray:
         """Seconds of one call of `oracle` before jitter and stragglers, shape (S,).
 
-        A step of the scenario counts for the call as a whole. Where a zo node answers `gradient` and a step
-        for `loss` is given, the call takes two of those per direction. `work` is charged by its FLOP alone,
-        and may be 0. `alone_S` are the seconds on the device, where the node has no FLOP/s of its own. Raises
-        ScenarioError where neither a step nor a positive cost in FLOP and a speed are
-        known.
+        A step of the scenario counts for the call as a whole. Where a zo node answers `gradient` and a step for `loss`
+        is given, the call takes one of those for each forward pass of an estimate of `dim` numbers. `work` is charged
+        by its FLOP alone, and may be 0. `alone_S` are the seconds on the device, where the node has no FLOP/s of its
+        own. Raises ScenarioError where neither a step nor a positive cost in FLOP and a speed are known.
         """
         who = np.arange(self.nodes) if nodes is None else np.asarray(nodes)
         cost = np.asarray(flop_S, dtype=np.float64)
@@ -171,7 +197,8 @@ class Profiles:
         if oracle == "gradient" and "loss" in self.step_s:
             step = self.step_s["loss"][who]
             estimated = (self.oracle_N[who] == "zo") & ~np.isnan(step)
-            base[estimated] = (2 * self.directions_N[who] * step)[estimated]
+            if estimated.any():
+                base[estimated] = (self.forward_passes(who, dim) * step)[estimated]
             priced |= estimated
         known = priced | ((base > 0) & (base < np.inf))
         if oracle == "work":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from simnet import streams
+from simnet.batches import check_batch
 from simnet.book import Book
 from simnet.compressor import Compressor, Wire, one_number
 from simnet.entries import Entry, Op, Report
@@ -141,11 +142,11 @@ class Recording:
         values = np.where(self.book.zo_n, float(per_kind.get("zo", 0.0)), float(per_kind.get("fo", 0.0)))
         return self.per_node(values)
 
-    def batch(self, size: int | None) -> Batch | None:
-        size = self.book.batch if size is None else size
+    def batch(self, given: int | None) -> Batch | None:
+        size = self.book.batch if given is None else given
         if size is None or not self.book.samples_n.any():
             return None
-        self.book.check_batch(size)
+        check_batch(self.book, size)
         return Batch(streams.key(self.book.seed, "batch", self.role, self.count("batch")), size)
 
     def random(self, purpose: str, shape: Shape | None, law: str) -> Value:

@@ -35,10 +35,11 @@ INJECTED: dict[str, frozenset[str]] = {
     "algorithms": frozenset(),
     "problems": frozenset({"nodes", "seed", "parts", "base_dir"}),
     "datasets": frozenset({"base_dir"}),
-    "splits": frozenset({"labels", "labels_M", "nodes", "seed"}),
+    "splits": frozenset({"labels", "labels_M", "nodes", "seed", "oracles"}),
     "topologies": frozenset({"n", "seed", "base_dir"}),
     "mixings": frozenset({"src", "dst", "n", "grain"}),
     "compressors": frozenset(),
+    "estimators": frozenset(),
 }
 PARTS_WITHIN = {"Compressor": "compressors"}  # base class -> the kind of part that a parameter of that type takes
 _ONE = {
@@ -49,6 +50,7 @@ _ONE = {
     "topologies": "topology",
     "mixings": "mixing",
     "compressors": "compressor",
+    "estimators": "estimator",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from simnet.accelerators import Accelerated
 from simnet.away import Absence, Slow, listed
@@ -159,13 +159,18 @@ class Straggler(Section):
     """How many times longer."""
 
 
-class Estimator(Section):
-    """How a ZO node estimates a gradient: central two-point differences along random directions."""
+def _estimator(value: Any) -> Any:
+    if isinstance(value, Mapping) and "name" not in value:
+        return Part("", {str(key): item for key, item in value.items()})
+    return value
 
-    directions: Count = 10
-    """How many directions; two values each."""
-    smoothing: Annotated[float, Field(gt=0)] = 1e-3
-    """The distance of the two points from the middle."""
+
+Estimator = Annotated[
+    Part,
+    BeforeValidator(_estimator),
+    PlainSerializer(lambda part: part.plain() if part.name else dict(part.params)),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}], "examples": ["fwd_grad", {"rv": 64}]}),
+]
 
 
 def _step(value: Any) -> Any:
@@ -245,8 +250,9 @@ class Nodes(Accelerated):
     """Now and then a call takes longer."""
     oracle: Oracle = "fo"
     """`fo` gives gradients, `zo` values only."""
-    estimator: Estimator = Estimator()
-    """How ZO hosts estimate gradients."""
+    estimator: Estimator = Part("two_point_central")
+    """How ZO hosts estimate gradients: `{name: fwd_grad, rv: 64}`; without a name, parameters of the default, and in a
+    group of the estimator above it."""
     groups: list[NodeGroup] = []
     """Other values for some hosts; later groups override earlier ones."""
     absence: Annotated[list[Absence], BeforeValidator(listed)] = []
@@ -275,16 +281,21 @@ class Nodes(Accelerated):
 # ---- work ----------------------------------------------------------------------------------------------------------
 
 
+def _rows(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _batch(value: Any) -> Any:
-    if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    per_kind = isinstance(value, Mapping) and set(value) == {"fo", "zo"} and all(_rows(v) for v in value.values())
+    if value == "full" or _rows(value) or per_kind:
         return value
-    raise refuse("must be the number of rows in a minibatch, at least 1, or `full`")
+    raise refuse("must be the number of rows in a minibatch, at least 1, or `full`, or {fo: 4, zo: 8}")
 
 
 Batch = Annotated[
-    int | Literal["full"],
+    int | Literal["full"] | dict[str, int],
     BeforeValidator(_batch),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "full"}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "full"}, {"type": "object"}]}),
 ]
 
 
@@ -303,7 +314,7 @@ class Problem(Section):
     copies: Literal["one", "per_oracle"] = "one"
     """`per_oracle` deals a full copy of the data to the FO nodes and one to the ZO nodes."""
     batch: Batch = "full"
-    """Rows in a minibatch, or `full`."""
+    """Rows in a minibatch, or `full`; {fo: 4, zo: 8} gives FO and ZO nodes minibatches of their own."""
     replace: bool = True
     """Whether minibatches are drawn with replacement."""
 

@@ -96,6 +96,30 @@ def sign(keys_N: np.ndarray, m: int, start: int = 0) -> np.ndarray:
     return ((bits(keys_N, m, start) >> np.uint64(63)) * 2.0) - 1.0
 
 
+def chi_square(keys_N: np.ndarray, degrees: int) -> np.ndarray:
+    """One chi-square number of so many degrees of freedom (at least 1) under each key, float64 of shape (N,).
+
+    Twice a Gamma(degrees/2) number by Marsaglia and Tsang (ACM TOMS 26, 2000), from exactly rounded operations, so that
+    what is accepted is the same on every processor; one degree is the square of a normal number.
+    """
+    if degrees == 1:
+        return exact_normal(uniform(keys_N, 1)[:, 0] * (1.0 - 2.0**-53) + 2.0**-54) ** 2
+    shape = degrees / 2.0 - 1.0 / 3.0
+    narrow = 1.0 / math.sqrt(9.0 * shape)
+    found = np.empty(len(keys_N))
+    left = np.arange(len(keys_N))
+    attempt = 0
+    while len(left):
+        u = uniform(keys_N[left], 2, 2 * attempt) * (1.0 - 2.0**-53) + 2.0**-54
+        x = exact_normal(u[:, 0])
+        v = (1.0 + narrow * x) ** 3
+        logarithm = exact_log(np.where(v > 0, v, 1.0))
+        good = (v > 0) & (exact_log(u[:, 1]) < 0.5 * x * x + shape * (1.0 - v + logarithm))
+        found[left[good]] = 2.0 * shape * v[good]
+        left, attempt = left[~good], attempt + 1
+    return found
+
+
 def permutation(key_: int, n: int) -> np.ndarray:
     """A uniformly random permutation of 0 .. n-1, int64 (ties of 64-bit numbers: by position)."""
     return np.argsort(bits(np.array([key_], dtype=np.uint64), n)[0], kind="stable")

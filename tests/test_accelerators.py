@@ -70,7 +70,7 @@ def test_groups_have_accelerators_of_their_own() -> None:
 
 
 def test_a_zo_node_averages_its_losses_alone() -> None:
-    nodes = {"step": {"loss": 0.01}, "accelerators": 4, "oracle": "zo", "estimator": {"directions": 3},
+    nodes = {"step": {"loss": 0.01}, "accelerators": 4, "oracle": "zo", "estimator": {"rv": 3},
              "inner": {"bandwidth": "1 kB/s", "latency": "1 ms"}}  # fmt: skip
     np.testing.assert_allclose(compute_seconds(nodes), ROUNDS * (6 * 0.01 / 4 + ring(4, 6, 1e3, 1e-3)), rtol=1e-12)
 

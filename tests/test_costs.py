@@ -100,10 +100,10 @@ def test_an_estimate_may_be_calibrated_too() -> None:
 
 
 def test_zo_nodes_are_measured_apart() -> None:
-    nodes = {"durations": "calibrated", "groups": [{"nodes": [0], "oracle": "zo", "estimator": {"directions": 3}}]}
+    nodes = {"durations": "calibrated", "groups": [{"nodes": [0], "oracle": "zo", "estimator": {"rv": 3}}]}
     record = simnet.run(scenario(nodes=nodes, rounds=1))
     found = {c["zo"]: c for c in record.header["calibration"]}
-    assert found[True]["directions"] == 3
+    assert found[True]["estimator"] == 1 and found[False]["estimator"] == -1
     expected = [found[True]["median_s"], *3 * [found[False]["median_s"]]]
     np.testing.assert_allclose(record.nodes["compute_s"], expected, rtol=1e-12)
 

@@ -101,7 +101,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 3)) == 0:
         problem = {"name": "Softmax", "data": tiny_data(), "batch": draw(st.sampled_from(("full", 4))), "l2": 0.01}
     if program is not Tuples and draw(st.integers(0, 4)) == 0:
-        nodes["groups"] = [{"count": 1, "oracle": "zo", "estimator": {"directions": 2, "smoothing": 0.01}}]
+        nodes["groups"] = [{"count": 1, "oracle": "zo", "estimator": {"rv": 2, "nu": 0.01}}]
     network = {
         "nodes": n,
         "graph": graph,

@@ -41,12 +41,12 @@ def test_a_zo_node_pays_two_losses_per_direction() -> None:
     section = {
         "compute": 1e10,
         "step": {"gradient": 0.01, "loss": 0.003},
-        "groups": [{"nodes": [1], "oracle": "zo", "estimator": {"directions": 5, "smoothing": 1e-4}}],
+        "groups": [{"nodes": [1], "oracle": "zo", "estimator": {"rv": 5, "nu": 1e-4}}],
     }
     profiles = Profiles.of(section, 2)
     np.testing.assert_allclose(profiles.seconds("gradient", np.nan, 0, 0), [0.01, 10 * 0.003], rtol=1e-15)
-    assert profiles.directions_N.tolist() == [10, 5]
-    assert profiles.smoothing_N.tolist() == [1e-3, 1e-4]
+    chosen = [profiles.estimators[number] for number in profiles.estimator_N]
+    assert [(each.rv, each.nu) for each in chosen] == [(10, 1e-3), (5, 1e-4)]  # type: ignore[attr-defined]
 
 
 def test_an_explicit_zero_step_is_allowed() -> None:

@@ -408,8 +408,7 @@ def test_minibatches_without_replacement_have_no_row_twice() -> None:
         problem = None
 
         class profiles:
-            directions_N = np.ones(3)
-            smoothing_N = np.ones(3)
+            estimator_N = np.zeros(3, np.int64)
 
     from simnet.node import Batch
 

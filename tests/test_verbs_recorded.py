@@ -203,7 +203,7 @@ def test_a_zo_node_estimates_at_the_cost_of_its_losses() -> None:
 
     nodes = {
         "compute": 16.0,
-        "groups": [{"nodes": [1], "oracle": "zo", "estimator": {"directions": 4000, "smoothing": 0.01}}],
+        "groups": [{"nodes": [1], "oracle": "zo", "estimator": {"rv": 4000, "nu": 0.01}}],
     }
     record = each_way(body, ways=WAYS[:2], problem={"name": "Quadratic", "dim": 4, "heterogeneity": 0}, nodes=nodes)
     assert ends(record) == [0.5, 4000 * 2 * 16 / 16, 0.5]

@@ -5,6 +5,7 @@ Legend: S rows (nodes) of one call, D parameters, B rows of a minibatch, K direc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 
 from simnet import streams
 from simnet.book import Book
+from simnet.estimator import Estimator
 from simnet.node import Batch
 from simnet.valueplane import draws
 from simnet.valueplane.device import on
 from simnet.valueplane.stopwatch import Stopwatch
+
+_CHI_SQUARE = 0xC415C415C415C415  # sets the streams of chi-square numbers apart from those of directions
 
 
 class Oracles:
@@ -23,8 +27,6 @@ class Oracles:
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype) -> None:
         self.book, self.problem, self.device, self.dtype = book, book.problem, device, dtype
-        self.directions_n = np.asarray(book.profiles.directions_N, dtype=np.int64)
-        self.smoothing_n = np.asarray(book.profiles.smoothing_N, dtype=np.float64)
         self._nodes: dict[bytes, torch.Tensor] = {}
         self.watch = Stopwatch(device)
         self.remembers = True  # whether the same hosts are asked for again and again
@@ -35,8 +37,11 @@ class Oracles:
         """Local row numbers (S, B) of each host's minibatch; None for all its rows."""
         if ticket is None:
             return None
+        size = ticket.size
+        if isinstance(size, tuple):  # callers ask for one kind of node at a time
+            size = size[int(self.book.zo_n[hosts[0]])]
         keys, rows = streams.keys(ticket.key, hosts), self.book.samples_n[hosts]
-        return draws.samples(keys, rows, ticket.size, self.book.replace, self.device)
+        return draws.samples(keys, rows, size, self.book.replace, self.device)
 
     def random(self, payload: tuple[Any, str], hosts: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
         """Numbers of a law for each host, shape (S, *shape)."""
@@ -72,59 +77,46 @@ class Oracles:
                 answer[here] = part
             return answer
         mark = self.watch.start()
-        answer = self._answers(name, ticket, key, operands, hosts, out)
+        sorts = self._sorts(name, ticket, hosts)
+        if sorts is None:
+            answer = self._answers(name, ticket, key, operands, hosts, out)
+        else:
+            answer = torch.empty_like(operands[-1] if name != "loss" else operands[0][:, 0])
+            for sort in np.unique(sorts):
+                at = np.flatnonzero(sorts == sort)
+                here = on(self.device, at)
+                answer[here] = self._answers(
+                    name, _some(ticket, at), _some_keys(key, at), [v[here] for v in operands], hosts[at], None
+                )
         self.watch.stop(name, mark, len(hosts))
         return answer
+
+    def _sorts(self, name: str, ticket: Batch | None, hosts: np.ndarray) -> np.ndarray | None:
+        """A number for each host; those of unlike numbers answer apart. None where all are alike."""
+        zo = self.book.zo_n[hosts]
+        sized = ticket is not None and isinstance(ticket.size, tuple)
+        if not zo.any() or not (sized or name == "gradient"):
+            return None
+        sorts = np.where(zo, 1 + self.book.profiles.estimator_N[hosts] if name == "gradient" else 1, 0)
+        return None if (sorts == sorts[0]).all() else sorts
 
     def _answers(
         self, name: str, ticket: Batch | None, key: Any, operands: list[torch.Tensor], hosts: np.ndarray,
         out: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
-        if name == "gradient":
-            zo = self.book.zo_n[hosts]
-            if zo.any():
-                return self._mixed_gradients(ticket, key, operands[0], hosts, zo)
-            return self.problem.gradients(operands[0], self._nodes_of(hosts), self.samples(ticket, hosts), out=out)
+        """Of hosts that are alike."""
         nodes, samples = self._nodes_of(hosts), self.samples(ticket, hosts)
+        if name == "gradient" and self.book.zo_n[hosts[0]]:
+            ask = _Many(self, streams.keys(key, hosts), operands[0].shape[1], nodes, samples)
+            return self._estimator(hosts[0]).estimate(ask, operands[0])
+        if name == "gradient":
+            return self.problem.gradients(operands[0], nodes, samples, out=out)
         if name == "hvp":
             return self.problem.hvps(operands[0], operands[1], nodes, samples)
         return self.problem.losses(operands[0], nodes, samples)
 
-    def _mixed_gradients(
-        self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray, zo: np.ndarray
-    ) -> torch.Tensor:
-        """First-order nodes answer with gradients, the others with their two-point estimates."""
-        answer = torch.empty_like(x_SD)
-        for of_kind, evaluate in ((~zo, self._first_order), (zo, self._zeroth_order)):
-            at = np.flatnonzero(of_kind)
-            if len(at):
-                index = on(self.device, at)
-                answer[index] = evaluate(_some(ticket, at), _some_keys(key, at), x_SD[index], hosts[at])
-        return answer
-
-    def _first_order(self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
-        return self.problem.gradients(x_SD, self._nodes_of(hosts), self.samples(ticket, hosts))
-
-    def _zeroth_order(self, ticket: Batch | None, key: Any, x_SD: torch.Tensor, hosts: np.ndarray) -> torch.Tensor:
-        """Central two-point estimate, (1/K) sum_k (f(x + nu u_k) - f(x - nu u_k)) / (2 nu) u_k with u_k ~ N(0, I).
-
-        Both points and all directions use the same minibatch (Nesterov and Spokoiny, Found. Comput. Math. 17, 2017).
-        Nodes with fewer directions than others sit the later ones out.
-        """
-        nodes, samples = self._nodes_of(hosts), self.samples(ticket, hosts)
-        keys, dim = streams.keys(key, hosts), x_SD.shape[1]
-        count, radius = self.directions_n[hosts], self.smoothing_n[hosts]
-        nu = on(self.device, radius, self.dtype)
-        estimate = torch.zeros_like(x_SD)
-        for k in range(int(count.max())):
-            u = draws.draw("normal", keys, dim, self.device, start=k * dim).to(self.device, self.dtype)
-            step = nu[:, None] * u
-            difference = self.problem.losses(x_SD + step, nodes, samples) - self.problem.losses(
-                x_SD - step, nodes, samples
-            )
-            weight = on(self.device, np.where(k < count, 1.0 / count, 0.0), self.dtype)
-            estimate += (weight * difference / (2 * nu))[:, None] * u
-        return estimate
+    def _estimator(self, host: int) -> Estimator:
+        return self.book.profiles.estimators[int(self.book.profiles.estimator_N[host])]
 
     # ---- one host: the reference -----------------------------------------------------------------------------------
 
@@ -157,12 +149,74 @@ class Oracles:
         if not self.book.zo_n[host]:
             gradient: torch.Tensor = torch.func.grad(loss)(operands[0])
             return gradient
-        x, dim, nu, count = operands[0], len(operands[0]), float(self.smoothing_n[host]), int(self.directions_n[host])
-        estimate = torch.zeros_like(x)
-        for k in range(count):
-            u = draws.draw("normal", streams.keys(key, hosts), dim, self.device, start=k * dim)[0].to(x)
-            estimate += (loss(x + nu * u) - loss(x - nu * u)) / (2 * nu) * u / count
-        return estimate
+        ask = _One(self, streams.keys(key, hosts), len(operands[0]), loss)
+        return self._estimator(host).estimate(ask, operands[0][None])[0]
+
+
+class _Drawn:
+    """The random numbers of an estimate at S hosts; direction k is the numbers k D .. (k + 1) D - 1 of each stream."""
+
+    _BLOCK = 1 << 19  # numbers of a block of directions
+
+    def __init__(self, oracles: Oracles, keys_S: np.ndarray, dim: int) -> None:
+        self._oracles, self._keys, self._dim = oracles, keys_S, dim
+
+    @property
+    def slices(self) -> Mapping[str, slice]:
+        return self._oracles.problem.slices
+
+    def _draw(self, law: str, k: int, count: int) -> torch.Tensor:
+        drawn = draws.draw(law, self._keys, count * self._dim, self._oracles.device, start=k * self._dim)
+        return drawn.to(self._oracles.device, self._oracles.dtype)
+
+    def normal(self, k: int) -> torch.Tensor:
+        return self._draw("normal", k, 1)
+
+    def sign(self, k: int) -> torch.Tensor:
+        return self._draw("sign", k, 1)
+
+    def normals(self, count: int) -> Iterator[torch.Tensor]:
+        block = max(1, self._BLOCK // (len(self._keys) * self._dim))
+        for k in range(0, count, block):
+            here = min(block, count - k)
+            yield self._draw("normal", k, here).view(len(self._keys), here, self._dim)
+
+    def chi_square(self, degrees: int) -> torch.Tensor:
+        apart = streams.keys(_CHI_SQUARE, self._keys)
+        return on(self._oracles.device, streams.chi_square(apart, degrees), self._oracles.dtype)
+
+
+class _Many(_Drawn):
+    """What an estimator asks of many hosts at once."""
+
+    def __init__(
+        self, oracles: Oracles, keys_S: np.ndarray, dim: int, nodes_S: torch.Tensor, samples_SB: torch.Tensor | None
+    ) -> None:
+        super().__init__(oracles, keys_S, dim)
+        self._nodes, self._samples = nodes_S, samples_SB
+
+    def losses(self, x_SD: torch.Tensor) -> torch.Tensor:
+        return self._oracles.problem.losses(x_SD, self._nodes, self._samples)
+
+    def gradients(self, x_SD: torch.Tensor) -> torch.Tensor:
+        return self._oracles.problem.gradients(x_SD, self._nodes, self._samples)
+
+
+class _One(_Drawn):
+    """The same of one host, by its own loss."""
+
+    def __init__(
+        self, oracles: Oracles, keys_S: np.ndarray, dim: int, loss: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        super().__init__(oracles, keys_S, dim)
+        self._loss = loss
+
+    def losses(self, x_SD: torch.Tensor) -> torch.Tensor:
+        return self._loss(x_SD[0])[None]
+
+    def gradients(self, x_SD: torch.Tensor) -> torch.Tensor:
+        gradient: torch.Tensor = torch.func.grad(self._loss)(x_SD[0])
+        return gradient[None]
 
 
 def _some_keys(key: Any, chosen: np.ndarray) -> Any:
