@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
+from simnet.compressor import Compressor
 from simnet.node import Node
 
 Program = Generator[Any, Any, None]
@@ -36,6 +37,10 @@ class Algorithm:
     `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
     `step_sizes`: fields that must be above 0 and finite, where it has them.
+    `whole_numbers`: fields that must be at least 1.
+    `contracts`, `unbiased`: its compressors must contract (`omega` is known), or keep the mean of what they send.
+    `lost_for_good`: what a message does to it that is lost and not sent again, where nothing makes up for it; runs in
+    which messages can get lost say so in a note.
     `synchronous`: every node runs the same verbs, so one generator serves all; False asks for one per node.
     """
 
@@ -47,6 +52,10 @@ class Algorithm:
     keeps_mean: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     step_sizes: ClassVar[tuple[str, ...]] = ("eta",)
+    whole_numbers: ClassVar[tuple[str, ...]] = ("Q",)
+    contracts: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
+    lost_for_good: ClassVar[str] = ""
     synchronous: ClassVar[bool] = True
 
     def program(self, node: Node) -> Program:
@@ -62,9 +71,14 @@ class Algorithm:
         return None
 
     @property
+    def compressors(self) -> dict[str, Compressor]:
+        """Its compressors, by the fields that hold them."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Compressor)}
+
+    @property
     def node_by_node(self) -> bool:
         """Whether it takes one generator per node: by its own word, or since sizes of its messages depend on values."""
-        return not self.synchronous or any(getattr(value, "by_value", False) for value in vars(self).values())
+        return not self.synchronous or any(each.by_value for each in self.compressors.values())
 
     @property
     def partners_by_time(self) -> bool:

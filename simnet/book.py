@@ -60,6 +60,7 @@ class Book:
     grain: float = mixings.GRAIN_FLOAT32
     presence: Presence = field(default_factory=lambda: Presence(0))
     costs: Costs = field(default_factory=Flops)
+    start_std: float = 0.0  # of the nodes' first points around the problem's
     node_by_node: bool = False  # whether every node must be computed when it gets there
 
     exchanges: dict[tuple[Any, int], Exchange] = field(default_factory=dict)

@@ -139,7 +139,7 @@ def validate(
             typer.echo(chosen.dump(), nl=False)
         else:
             typer.echo(f"{chosen.source.name if chosen.source else chosen.name}: good")
-            for note in plan.network.notes:
+            for note in plan.notes:
                 typer.echo(f"note: {note}")
 
 

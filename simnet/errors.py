@@ -40,11 +40,16 @@ class ScenarioError(InputError):
     """
 
     def __init__(self, message: str, *, place: str = "", field: str = "", value: object = None) -> None:
-        self.place, self.field, self.value = place, field, value
+        self.message, self.place, self.field, self.value = message, place, field, value
         head = " ".join(part for part in (place, field) if part)
         if field and value is not None:
             head += f" = {value!r}"
         super().__init__(f"{head}: {message}" if head else message)
+
+    def within(self, field: str, place: str = "") -> ScenarioError:
+        """The same error of a part that stands at `field`, seen from the whole scenario."""
+        whole = f"{field}.{self.field}" if self.field else field
+        return type(self)(self.message, place=self.place or place, field=whole, value=self.value)
 
 
 class UnknownName(ScenarioError):

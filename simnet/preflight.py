@@ -29,6 +29,7 @@ def check(plan: Plan) -> None:
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
     _check_ways(plan)
+    _check_compressors(plan, name)
     capability(algorithm, plan.book())
     if algorithm.partners_by_time:
         for role in plan.members:
@@ -74,6 +75,57 @@ def _check_ways(plan: Plan) -> None:
     if not is_connected(network.link_source, network.link_target, len(network.node_names)):
         for source, target in zip(*(ends.tolist() for ends in topology.edges(0)), strict=True):
             network.path(source, target)
+
+
+def _check_compressors(plan: Plan, name: str) -> None:
+    """Refuse a compressor that does not fit the problem's vectors, or the algorithm's needs."""
+    algorithm, d = plan.algorithm, plan.problem.dim
+    for field, each in algorithm.compressors.items():
+        where, kind = f"algorithm.{field}", type(each).__name__
+        try:
+            each.check(d)
+        except ScenarioError as error:
+            raise error.within(where, plan.scenario.place(where)) from None
+        if algorithm.contracts and each.omega(d) is None:
+            raise ScenarioError(
+                f"{name} needs a compressor that contracts, and {kind} adds more noise than there is signal in vectors "
+                f"of {d} numbers: take one that scales (qsgd) or selects (top_k), or more levels",
+                field=where,
+            )
+        if algorithm.unbiased and not each.unbiased:
+            raise ScenarioError(
+                f"{name} needs an unbiased compressor, and the mean of what {kind} sends is not the vector: take "
+                "qsgd_unbiased, or an algorithm that feeds errors back (CHOCOSGD)",
+                field=where,
+            )
+
+
+def notes(plan: Plan) -> list[str]:
+    """What a reader of the results should know of an algorithm in this network."""
+    algorithm, network = plan.algorithm, plan.network
+    said = []
+    if algorithm.lost_for_good and network.policy != "retry" and _can_lose(plan):
+        said.append(
+            f"messages can get lost for good (policy {network.policy}), and {type(algorithm).__name__} needs every "
+            f"one: {algorithm.lost_for_good}. With 'network: {{policy: retry}}' none is lost"
+        )
+    return said
+
+
+def guessed_sizes(plan: Plan) -> list[str]:
+    """What a reader of an estimate should know: no vector is there to take the size of its message from."""
+    return [
+        f"messages of {type(each).__name__} are as long as the vectors in them ask, and an estimate has none: it "
+        f"charges {each.wire_bits(plan.problem.dim):,} bits each, the length of its fixed code"
+        for each in plan.algorithm.compressors.values()
+        if each.by_value
+    ]
+
+
+def _can_lose(plan: Plan) -> bool:
+    network = plan.network
+    losses = any(change.loss is not None for change in network.changes.values())
+    return bool((network.loss > 0).any() or network.burst.any()) or losses or plan.presence.anybody_leaves
 
 
 METRICS = (

@@ -12,7 +12,7 @@ import networkx as nx
 import numpy as np
 
 from simnet import mixing as mixings
-from simnet import registry
+from simnet import preflight, registry
 from simnet.algorithm import Algorithm
 from simnet.batches import size_of
 from simnet.book import Book, MakeMixing
@@ -23,7 +23,7 @@ from simnet.fields import Part
 from simnet.network.network import Network
 from simnet.network.places import centre, host_number
 from simnet.placement import placed
-from simnet.preflight import check, first_mixing
+from simnet.preflight import first_mixing
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
@@ -73,6 +73,7 @@ class Plan:
             grain=self.grain,
             presence=self.presence,
             costs=self.costs,
+            start_std=problem.start_std,
             node_by_node=self.costs.on_arrival or self.algorithm.node_by_node,
         )  # fmt: skip
 
@@ -106,9 +107,14 @@ class Plan:
             facts["rows_per_node"] = sizes.tolist() if len(sizes) <= 64 else [int(sizes.min()), int(sizes.max())]
         if (placement := self.scenario.network.placement) is not None:
             facts["placement"] = {"rule": placement.rule, "hosts": [str(h) for h in self.network.hosts[:64]]}
-        if self.network.notes:
-            facts["notes"] = list(self.network.notes)
+        if self.notes:
+            facts["notes"] = list(self.notes)
         return facts
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know."""
+        return (*self.network.notes, *preflight.notes(self))
 
 
 def prepare(scenario: Scenario) -> Plan:
@@ -131,7 +137,7 @@ def prepare(scenario: Scenario) -> Plan:
             scenario, algorithm, network, topology, mixing, problem, profiles, members, data_hosts, grain, presence,
             source_of(scenario),
         )  # fmt: skip
-        check(plan)
+        preflight.check(plan)
     return plan
 
 
@@ -203,6 +209,10 @@ def make_algorithm(scenario: Scenario) -> Algorithm:
         size = getattr(made, name, None)
         if isinstance(size, int | float) and not 0 < size < float("inf"):
             raise ScenarioError("a step size is above 0 and finite", field=f"algorithm.{name}", value=size)
+    for name in made.whole_numbers:
+        number = getattr(made, name, None)
+        if isinstance(number, int) and number < 1:
+            raise ScenarioError("at least 1", field=f"algorithm.{name}", value=number)
     return made
 
 

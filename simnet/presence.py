@@ -77,6 +77,11 @@ class Presence:
     def __bool__(self) -> bool:
         return self._any
 
+    @property
+    def anybody_leaves(self) -> bool:
+        """Whether some host is away at some time; slow periods are none."""
+        return bool(self._law) or any(self._starts.values())
+
     # ---- one host --------------------------------------------------------------------------------------------------
 
     def _until(self, host: int, t: float) -> tuple[list[float], list[float]]:

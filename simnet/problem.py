@@ -114,6 +114,12 @@ class Problem(ABC):
         """The first value of variable `name` as float64 of its shape in `variables`, without torch."""
         return np.zeros(self.variables()[name])
 
+    def own_points(self, name: str) -> np.ndarray | None:
+        """Each node's own first value of variable `name`, float64 (N, *shape), without torch; None: all nodes begin at
+        `initial`.
+        """
+        return None
+
     def loss(self, x_D: Tensor, node: int, samples_B: Tensor | None) -> Tensor:
         """f_node(x), one node at a time: the reference that every batched form is checked against."""
         nodes = torch.tensor([node], device=self.device)

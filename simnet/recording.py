@@ -117,7 +117,22 @@ class Recording:
         shapes = self.book.problem.variables()
         if name not in shapes:
             raise ProgramError(f"the problem has no variable {name!r}{nearest(name, shapes)}; it has {sorted(shapes)}")
-        return self.graph.add("initial", payload=name, shape=tuple(shapes[name]))
+        first = self._first(name, tuple(shapes[name]))
+        if not self.book.start_std:
+            return first
+        key = streams.key(self.book.seed, "start", name)
+        return first + self.book.start_std * self.graph.add("random", payload=(key, "normal"), shape=first.shape)
+
+    def _first(self, name: str, shape: Shape) -> Value:
+        own = self.book.problem.own_points(name)
+        if own is None:
+            return self.graph.add("initial", payload=name, shape=shape)
+        ranks = self.book.rank_n[self.members]
+        if (ranks < 0).any():
+            raise ProgramError(
+                f"role {self.role!r} has hosts without data, and they have no first {name!r} of their own"
+            )
+        return self.graph.add("constant", payload=np.asarray(own, np.float64)[ranks], shape=shape)
 
     def _default_shape(self, shape: Shape | int | None) -> Shape:
         if shape is None:

@@ -29,7 +29,7 @@ from simnet.units import Dimension, quantity
 Place = Callable[[str], str]  # dotted field -> "scenario.yaml:14:11", or ""
 
 # Keys that stand beside the parameters of a part, besides its `name`, by the part's field.
-BESIDE: dict[str, frozenset[str]] = {"problem": frozenset({"data", "split", "copies", "batch", "replace"})}
+BESIDE: dict[str, frozenset[str]] = {"problem": frozenset({"data", "split", "copies", "batch", "replace", "start_std"})}
 # What the kernel gives to each kind of part, and a scenario therefore need not.
 INJECTED: dict[str, frozenset[str]] = {
     "algorithms": frozenset(),
@@ -317,11 +317,12 @@ def _made_part(kind: str, value: Any, spot: dict[str, Any], base_dir: Any) -> An
     if not isinstance(name, str):
         raise ScenarioError("needs a `name`, as in {name: ..., parameter: value}", **spot)
     target = find(kind, name, base_dir, field=spot["field"])
+    arguments = bind(target, {"base_dir": base_dir}, given, spot["field"])
     try:
-        return call(target, {"base_dir": base_dir}, given, spot["field"])
+        return target(**arguments)
+    except ScenarioError as error:  # by its own field
+        raise error.within(spot["field"], spot["place"]) from None
     except InputError as error:
-        if isinstance(error, ScenarioError):
-            raise
         raise ScenarioError(str(error), **spot) from None
 
 

@@ -317,6 +317,8 @@ class Problem(Section):
     """Rows in a minibatch, or `full`; {fo: 4, zo: 8} gives FO and ZO nodes minibatches of their own."""
     replace: bool = True
     """Whether minibatches are drawn with replacement."""
+    start_std: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Each node begins at the problem's first point plus normal numbers of its own with this standard deviation."""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ import simnet
 from simnet.book import Book
 from simnet.costs import ByProfile, Calibrated, Flops, Measured, Replayed
 from simnet.errors import ProgramError, ScenarioError
+from simnet.preflight import guessed_sizes
 from simnet.prepare import Plan, prepare
 from simnet.presence import Presence
 from simnet.profile import ANY
@@ -112,7 +113,10 @@ def estimate(
         part = plan
         if rounds < chosen.rounds:  # every round is a row: what is scaled is seen round by round
             part = replace(plan, scenario=chosen.with_values({"rounds": rounds, "evaluate_every": 1}))
-        with RecordWriter(None, _header(part, "none"), chosen.dump()) as writer:
+        header = _header(part, "none")
+        if guessed := guessed_sizes(plan):
+            header["notes"] = [*header.get("notes", ()), *guessed]
+        with RecordWriter(None, header, chosen.dump()) as writer:
             return attempts(part, writer, progress, lambda book, kind: NoValues())
 
     return estimated(simulate, plan.network.n, chosen.rounds, rounds_simulated, full, unlike(plan))

@@ -454,8 +454,9 @@ def test_a_role_may_report_through_a_function_and_a_server_has_no_objective_of_i
 @pytest.mark.parametrize("eta", (0, -0.1, float("inf"), float("nan")))
 def test_a_step_size_that_is_none_is_refused_by_its_field(name: str, eta: float) -> None:
     kind = registry.find("algorithms", name)
-    assert "eta" in inspect.signature(kind).parameters
-    for algorithm in ({"name": name, "eta": eta}, kind(eta=eta)):
+    field = kind.step_sizes[0]
+    assert field in inspect.signature(kind).parameters
+    for algorithm in ({"name": name, field: eta}, kind(**{field: eta})):
         with pytest.raises(ScenarioError, match="a step size is above 0 and finite") as caught:
             make_algorithm(Scenario(network={"nodes": 4}, problem="Quadratic", algorithm=algorithm))
-        assert caught.value.field == "algorithm.eta"
+        assert caught.value.field == f"algorithm.{field}"

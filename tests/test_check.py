@@ -46,6 +46,8 @@ NOT_APPLICABLE = {
     "ProxSkip": {RELIABLE, "bytes by formula"},
     "OverlapLocalSGD": {RELIABLE},
     "DelayedLocalSGD": {RELIABLE},
+    **dict.fromkeys(("DeLiCoCo", "ChocoGossip", "ChocoSGD", "DCDPSGD", "DeepSqueeze"), {"bytes by formula"}),
+    "NaiveGossip": {MEAN, "bytes by formula"},
     "ADPSGD": {MEAN},
     "SwarmSGD": {MEAN, "bytes by formula"},
     "GossipLearning": {MEAN, "batched = one by one, also where n = d", "group run = node run, also where n = d"},

@@ -35,7 +35,7 @@ def lossy(name: str, **more: Any) -> dict[str, Any]:
         "network": {"nodes": 7, "graph": "complete"},
         "nodes": {"step": "10 ms"},
         "problem": {"name": "Softmax", "data": "digits", "batch": 8},
-        "algorithm": {"name": name, "eta": 0.05},
+        "algorithm": {"name": name} | ({} if name == "ChocoGossip" else {"eta": 0.05}),
         "rounds": 12,
         "evaluate_every": 6,
     }

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from simnet.compressor import Bits, Compressor, Draw, rowwise
-from simnet.errors import InputError
+from simnet.errors import ScenarioError
 from simnet.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _probability(p: float, name: str) -> None:
+def _probability(p: float) -> None:
     if not 0 < p <= 1:
-        raise InputError(f"{name}: p = {p:g}; a probability above 0 and at most 1")
+        raise ScenarioError("a probability above 0 and at most 1", field="p", value=p)
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class _Kept(Compressor):
     fraction: float | None = None
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
         if (self.k is None) == (self.fraction is None):
-            raise InputError(f"{name}: say how many coordinates are kept, by k or by fraction, such as fraction: 0.1")
+            raise ScenarioError(
+                f"{type(self).__name__} keeps `k` coordinates or a `fraction` of them: give one, such as fraction: 0.1"
+            )
         if self.k is not None and self.k < 1:
-            raise InputError(f"{name}: k = {self.k}; keep at least 1 coordinate")
+            raise ScenarioError("keep at least 1 coordinate", field="k", value=self.k)
         if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise InputError(f"{name}: fraction = {self.fraction:g}; above 0 and at most 1")
+            raise ScenarioError("above 0 and at most 1", field="fraction", value=self.fraction)
 
     def kept(self, d: int) -> int:
         """How many coordinates of d are kept."""
@@ -67,7 +68,7 @@ class _Kept(Compressor):
 
     def check(self, d: int) -> None:
         if self.kept(d) > d:
-            raise InputError(f"{type(self).__name__}: k = {self.k}, and vectors have {d} numbers; keep at most {d}")
+            raise ScenarioError(f"the vectors have {d} numbers: keep at most {d}", field="k", value=self.k)
 
     def nominal_bits(self, d: int, *single: Any) -> float:
         return 32.0 * self.kept(d)
@@ -85,9 +86,11 @@ class TopK(_Kept):
 
     @rowwise
     def compress(self, v: Tensor) -> Tensor:
-        order = torch.sort(v.abs(), dim=-1, descending=True, stable=True).indices
-        kept = order[..., : self.kept(v.shape[-1])]
-        return torch.zeros_like(v).scatter(-1, kept, v.gather(-1, kept))
+        k, size = self.kept(v.shape[-1]), v.abs()
+        least = torch.topk(size, k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+        above, tied = ~(size <= least), size == least  # what is no number counts as above, and stays to be seen
+        free = k - above.sum(-1, keepdim=True)
+        return torch.where(above | (tied & (tied.cumsum(-1) <= free)), v, torch.zeros_like(v))
 
     def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
         return 32 * self.kept(d) + self.index_bits(d)
@@ -127,7 +130,7 @@ class QSGD(Compressor):
 
     def __post_init__(self) -> None:
         if self.levels < 1:
-            raise InputError(f"{type(self).__name__}: levels = {self.levels}; at least 1, such as 7 (4 bits an entry)")
+            raise ScenarioError("at least 1, such as 7 (4 bits an entry)", field="levels", value=self.levels)
 
     def draws(self, d: int) -> tuple[Draw, ...]:
         return (Draw("uniform"),)
@@ -138,12 +141,13 @@ class QSGD(Compressor):
 
     @rowwise
     def compress(self, v: Tensor, u: Tensor) -> Tensor:
-        return self._rounded(v, u) / self.tau(v.shape[-1])
+        return self._rounded(v, u, self.tau(v.shape[-1]))
 
-    def _rounded(self, v: Tensor, u: Tensor) -> Tensor:
+    def _rounded(self, v: Tensor, u: Tensor, scale: float) -> Tensor:
+        """The rounded vector over `scale`, a whole number of steps |v| / (s scale) in each entry."""
         norm = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-        unit = torch.where(norm > 0, v.abs() / norm, torch.zeros_like(v))
-        return torch.sign(v) * torch.floor(self.levels * unit + u) * (norm / self.levels)
+        unit = v.abs() / torch.where(norm > 0, norm, torch.ones_like(norm))
+        return torch.copysign(torch.floor(self.levels * unit + u), v) * (norm / (self.levels * scale))
 
     def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
         return 32 + d * self._bits
@@ -167,7 +171,7 @@ class UnbiasedQSGD(QSGD):
 
     @rowwise
     def compress(self, v: Tensor, u: Tensor) -> Tensor:
-        return self._rounded(v, u)
+        return self._rounded(v, u, 1.0)
 
     def omega(self, d: int) -> float | None:
         tau = self.tau(d)
@@ -179,8 +183,9 @@ class EliasQSGD(QSGD):
     """QSGD with entropy-coded levels: a message is as long as its levels ask, by Elias' omega code (IEEE Trans. Inf.
     Theory 21, 1975) of each level plus one, a sign bit where that is above 1, and the norm.
 
-    The size depends on the vector, so runs go node by node; an estimate uses the length of the fixed code, a bound only
-    where levels are small and few.
+    The levels are read from the vector itself: a factor that all of them share is sent with the norm. The size depends
+    on the vector, so runs go node by node; an estimate uses the length of the fixed code, which is longer as long as
+    most levels are small.
     """
 
     by_value: ClassVar[bool] = True
@@ -188,17 +193,31 @@ class EliasQSGD(QSGD):
     def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
         if value is None:
             return super().wire_bits(d)
-        scale = float(torch.linalg.vector_norm(value)) if value.numel() else 0.0
-        if scale == 0.0:
-            return 32 + d * elias_omega_bits(1)
-        size = value.abs()
-        step = float(size[size > 0].min())  # the grid: multiples of |x| / (s tau)
-        levels = torch.round(size / step).to(torch.int64)
-        number, times = torch.unique(levels, return_counts=True)
+        number, times = torch.unique(whole_levels(value, self.levels), return_counts=True)
         return 32 + sum(
-            int(count) * (elias_omega_bits(int(level) + 1) + (level > 0))
+            count * (elias_omega_bits(level + 1) + (level > 0))
             for level, count in zip(number.tolist(), times.tolist(), strict=True)
         )
+
+
+def whole_levels(value: Tensor, most: int) -> Tensor:
+    """|value| in whole steps, int64 (d,): the entries are whole multiples of one step, none above `most` of it, and the
+    largest such step is taken.
+
+    >>> whole_levels(torch.tensor([0.0, -0.5, 0.75]), 7).tolist()
+    [0, 2, 3]
+    """
+    size = value.abs()
+    if not bool((size > 0).any()):
+        return torch.zeros_like(size, dtype=torch.int64)
+    ratio, most_off = size / size[size > 0].min(), 16 * torch.finfo(size.dtype).eps
+    multiple = next((m for m in range(1, most + 1) if _off(m * ratio) <= most_off), 1)
+    return torch.round(multiple * ratio).to(torch.int64)
+
+
+def _off(number: Tensor) -> float:
+    """How far the numbers are from whole ones, in parts of the largest: 1/s^2 at least where they are not whole."""
+    return float((number - torch.round(number)).abs().max() / number.max())
 
 
 def elias_omega_bits(number: int) -> int:
@@ -239,7 +258,7 @@ class RandomGossip(Compressor):
     p: float
 
     def __post_init__(self) -> None:
-        _probability(self.p, "RandomGossip")
+        _probability(self.p)
 
     def draws(self, d: int) -> tuple[Draw, ...]:
         return (Draw("coin", self.p),)
@@ -268,7 +287,7 @@ class DropCoord(Compressor):
     p: float
 
     def __post_init__(self) -> None:
-        _probability(self.p, "DropCoord")
+        _probability(self.p)
 
     def draws(self, d: int) -> tuple[Draw, ...]:
         return (Draw("count", self.p), Draw("uniform"))

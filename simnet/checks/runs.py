@@ -63,8 +63,13 @@ def _reports(subject: Subject) -> str:
     return ""
 
 
+def _borne(subject: Subject, *policies: str) -> tuple[str, ...]:
+    """Those policies under which the algorithm promises something: `retry` alone where it bears no loss."""
+    return ("retry",) if subject.algorithm.lost_for_good else policies
+
+
 def _ones(subject: Subject) -> str:
-    for when, network in subject.policies("retry", "drop", "symmetric"):
+    for when, network in subject.policies(*_borne(subject, "retry", "drop", "symmetric")):
         record = subject.run(problem=subject.flat(), network=network)
         _finite(record, when, "see the next line of the contract")
         off = np.abs(record.final["x"] - 1.0)
@@ -88,7 +93,7 @@ def _ones_cure(subject: Subject, when: str) -> str:
 def _mean(subject: Subject) -> str:
     if not subject.algorithm.keeps_mean:
         raise NotApplicable("keeps_mean is False: it does not promise this")
-    for when, network in subject.policies("retry", "symmetric"):
+    for when, network in subject.policies(*_borne(subject, "retry", "symmetric")):
         watched = watch(subject.algorithm, numbered=True)
         record = subject.run(problem=subject.flat(), network=network, algorithm=watched)
         first, last = _first_mean(record), record.final["x"].mean(0)
