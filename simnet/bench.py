@@ -2,6 +2,7 @@
 
     simnet bench                     everything (a few minutes)
     simnet bench common --nodes 64   the common job against a hand-written floor and a loop of modules
+    simnet bench table --nodes 64 1024    problems x nodes, each against its floor and the naive loop
     simnet bench time                the time plane alone: messages per second of its tiers
     simnet bench values              values that do not go in step, against a hand-written floor
     simnet bench kernels             closed-form gradients against automatic ones
@@ -21,6 +22,7 @@ from typing import Any
 
 PARTS = {  # each has `rows(chosen)`, which gives its results one by one
     "common": "simnet.benches.common",
+    "table": "simnet.benches.table",
     "time": "simnet.benches.time",
     "values": "simnet.benches.values",
     "pairwise": "simnet.benches.pairwise",

@@ -83,7 +83,7 @@ def measure(job: Job, repeats: int) -> Row:
     plan, device, dtype = prepared(job.scenario())
     states: dict[str, Any] = {}
     contenders: dict[str, Timed] = {
-        "simnet": lambda: _simulated(plan, device, dtype, states),
+        "simnet": lambda: simulated(plan, device, dtype, states),
         "floor dense": lambda: _floor(job, plan, device, True, states),
         "floor gather": lambda: _floor(job, plan, device, False, states),
     }
@@ -105,6 +105,7 @@ def measure(job: Job, repeats: int) -> Row:
 
 
 def prepared(scenario: Scenario) -> tuple[Plan, Any, Any]:
+    """The scenario's plan with its data on the device, the device and the dtype."""
     from simnet.valueplane import settle_device
 
     plan = prepare(scenario)
@@ -113,7 +114,8 @@ def prepared(scenario: Scenario) -> tuple[Plan, Any, Any]:
     return plan, device, dtype
 
 
-def _simulated(plan: Plan, device: Any, dtype: Any, states: dict[str, Any]) -> float:
+def simulated(plan: Plan, device: Any, dtype: Any, states: dict[str, Any]) -> float:
+    """Seconds of the simulation, time plane and value plane, without evaluation."""
     from simnet.valueplane import make_values
 
     watch = Stopwatch(device)
