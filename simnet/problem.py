@@ -23,7 +23,7 @@ from simnet.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FEWEST_NODES = 32
+FEWEST_NODES = 32
 _PIECE_NUMBERS = 1 << 19  # 2 MiB of float32: whole batches that leave the cache were slower
 _PIECE_ON_GPU = 1 << 28  # 1 GiB: a GPU wants few large kernels
 
@@ -240,7 +240,12 @@ class Problem(ABC):
 
         `batch` is the number of rows of each node, None for all of them.
         """
-        return max(_FEWEST_NODES, (_PIECE_ON_GPU if self.on_gpu else _PIECE_NUMBERS) // self.dim)
+        return max(FEWEST_NODES, self.numbers_per_piece // self.dim)
+
+    @property
+    def numbers_per_piece(self) -> int:
+        """How many numbers the largest tensor of a piece should have."""
+        return _PIECE_ON_GPU if self.on_gpu else _PIECE_NUMBERS
 
     def _reverse_over_reverse(self, x_D: Tensor, v_D: Tensor, *data: Tensor) -> Tensor:
         gradient: Callable[..., Tensor] = torch.func.grad(self.data_loss)

@@ -109,7 +109,7 @@ def test_zo_nodes_are_measured_apart() -> None:
 
 
 def test_a_wide_spread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simnet.valueplane.meter.timed", lambda calls, device: Timing(1e-3, 0.4, 15))
+    monkeypatch.setattr("simnet.valueplane.meter.timed", lambda calls, device, between=None: Timing(1e-3, 0.4, 15))
     record = simnet.run(scenario(nodes={"durations": "calibrated"}, rounds=1))
     assert any("spread by 40 %" in note for note in record.header["notes"])
 
@@ -332,7 +332,7 @@ def test_calibrate_tries_the_scenarios_own_problem(few_models: None, monkeypatch
 def test_a_calibration_whose_spread_is_too_large_says_what_to_do(
     few_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simnet.valueplane.meter.timed", lambda calls, device: Timing(1e-3, 0.9, 15))
+    monkeypatch.setattr("simnet.valueplane.meter.timed", lambda calls, device, between=None: Timing(1e-3, 0.9, 15))
     with pytest.raises(InputError, match="differ by 90 %.*Close it and calibrate again"):
         calibrate()
     call = MeasuredCall("mlp", "mlp", "loss", 1, Timing(1e-3, 0.2, 15), some_calls(1)[0], True)

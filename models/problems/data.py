@@ -18,7 +18,7 @@ import numpy as np
 from simnet.dataset import Parts
 from simnet.errors import DataError, InputError
 from simnet.lazy import torch
-from simnet.problem import Problem
+from simnet.problem import FEWEST_NODES, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,8 +135,9 @@ class RowProblem(Problem):
 
     def piece_size(self, batch: int | None) -> int:
         """Few enough nodes for the cache in a minibatch call, for a modest memory in a full-batch one."""
-        if batch is not None:
-            return super().piece_size(batch)
+        if batch is not None:  # the gathered rows of a piece should stay there too
+            rows = self.numbers_per_piece // (batch * max(1, self.parts().dataset.features))
+            return max(FEWEST_NODES, min(super().piece_size(batch), rows))
         return max(1, min(self._piece // max(int(self.samples_N.max()) * self.widest(), self.dim), self.nodes))
 
     # ---- all data ------------------------------------------------------------------------------------------------

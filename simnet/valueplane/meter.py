@@ -1,7 +1,8 @@
 """What one call of an oracle takes on this device: alone, after a warm-up, the median of repeated calls.
 
 The call is that of the one-by-one executor, one node's oracle by automatic differentiation, on the data of nodes in
-turn and each on a state of its own, so that what a call finds in the cache is what it would find in a run.
+turn and each on a state of its own; between two calls a step is taken and a few states are averaged, so that what a
+call finds in the cache is what it would find in a run.
 """
 
 from __future__ import annotations
@@ -37,28 +38,58 @@ class Meter:
     def __call__(self, oracle: str, like: np.ndarray, rows: int | None) -> Timing:
         """The median of calls at the hosts `like`, which are all alike."""
         fits = max(1, _STATES_BYTES // max(1, 2 * self.book.problem.dim * self.dtype.itemsize))
-        calls = [self._call(oracle, int(host), rows) for host in like[: min(_NODES, fits)]]
-        return timed(calls, self.device)
+        hosts = [int(host) for host in like[: min(_NODES, fits)]]
+        states = [self._state() for _ in range(max(len(hosts), min(_NODES, fits)))]
+        calls = [self._call(oracle, host, rows, states, k) for k, host in enumerate(hosts)]
+        turn = 0
+
+        def between(answer: torch.Tensor) -> None:
+            nonlocal turn
+            k, turn = turn % len(states), turn + 1
+            x = states[k] - 1e-3 * answer if answer.shape == states[k].shape else states[k]
+            states[k] = x * 0.5 + states[k - 1] * 0.25 + states[k - 2] * 0.25
+
+        return timed(calls, self.device, between)
+
+    def _state(self) -> torch.Tensor:
+        problem = self.book.problem
+        return problem.initial(next(iter(problem.variables()))).clone()
 
     def operators(self, oracle: str, host: int, rows: int | None) -> Operators:
         """The operators of one call."""
-        return operators(oracle, self._call(oracle, host, rows))
+        return operators(oracle, self._call(oracle, host, rows, [self._state()], 0))
 
-    def _call(self, oracle: str, host: int, rows: int | None) -> Callable[[], torch.Tensor]:
-        book = self.book
-        x = book.problem.initial(next(iter(book.problem.variables()))).clone()
+    def _call(
+        self, oracle: str, host: int, rows: int | None, states: list[torch.Tensor], k: int
+    ) -> Callable[[], torch.Tensor]:
+        """One call at a host, at the state that stands in `states[k]` by then."""
+        book, member = self.book, 0
         key = streams.key(book.seed, "meter", host)
         ticket = None if rows is None or not book.samples_n.any() else Batch(key, rows)
-        operands = [x, torch.ones_like(x)] if oracle == "hvp" else [x]
-        member = 0
-        return lambda: self.oracles.single((oracle, ticket, None, key), operands, host, member)
+        ones = torch.ones_like(states[k])
+
+        def call() -> torch.Tensor:
+            operands = [states[k], ones] if oracle == "hvp" else [states[k]]
+            return self.oracles.single((oracle, ticket, None, key), operands, host, member)
+
+        return call
 
 
-def timed(calls: list[Callable[[], torch.Tensor]], device: torch.device) -> Timing:
-    """The median over repeated calls, taken in turn; begun again, up to twice, where they spread too much."""
+def _nothing(answer: torch.Tensor) -> None:
+    pass
+
+
+def timed(
+    calls: list[Callable[[], torch.Tensor]],
+    device: torch.device,
+    between: Callable[[torch.Tensor], None] = _nothing,
+) -> Timing:
+    """The median over repeated calls, taken in turn, `between` two of them what is not timed; begun again, up to twice,
+    where they spread too much.
+    """
     best: Timing | None = None
     for _ in range(3):
-        found = _timed(calls, device)
+        found = _timed(calls, device, between)
         best = found if best is None or found.spread < best.spread else best
         if best.spread <= WIDE:
             break
@@ -66,9 +97,11 @@ def timed(calls: list[Callable[[], torch.Tensor]], device: torch.device) -> Timi
     return best
 
 
-def _timed(calls: list[Callable[[], torch.Tensor]], device: torch.device) -> Timing:
+def _timed(
+    calls: list[Callable[[], torch.Tensor]], device: torch.device, between: Callable[[torch.Tensor], None]
+) -> Timing:
     for k in range(WARM_UP):
-        calls[k % len(calls)]()
+        between(calls[k % len(calls)]())
     seconds: list[float] = []
     collecting = gc.isenabled()
     gc.disable()  # as in a run
@@ -76,9 +109,10 @@ def _timed(calls: list[Callable[[], torch.Tensor]], device: torch.device) -> Tim
         while len(seconds) < FEWEST or (sum(seconds) < _LONG_ENOUGH_S and len(seconds) < MOST):
             watch = Stopwatch(device)
             mark = watch.start()
-            calls[len(seconds) % len(calls)]()
+            answer = calls[len(seconds) % len(calls)]()
             watch.stop("call", mark)
             seconds.append(watch.seconds("call"))
+            between(answer)
     finally:
         if collecting:
             gc.enable()
