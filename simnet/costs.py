@@ -23,7 +23,7 @@ import numpy as np
 from simnet.batches import Size, rows_of
 from simnet.device_profile import DeviceProfile
 from simnet.errors import DataError, ProgramError, ScenarioError, nearest
-from simnet.sections import Replay
+from simnet.node_sections import Replay
 
 if TYPE_CHECKING:
     from simnet.book import Book

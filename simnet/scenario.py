@@ -20,7 +20,8 @@ from simnet import registry, sources
 from simnet.errors import InputError, ScenarioError, nearest
 from simnet.explain import explain
 from simnet.fields import Count, Host, Part, PositiveSeconds, Section, Whole
-from simnet.sections import Collective, Execution, Network, Nodes, Problem, Recording, Stop
+from simnet.node_sections import Nodes
+from simnet.sections import Collective, Execution, Network, Problem, Recording, Stop
 
 
 class Scenario(Section):

@@ -13,8 +13,8 @@ from simnet.intervals import read_intervals
 from simnet.laws import INF, Cycle, Interval, Law, Renewal, day_and_night
 from simnet.network.network import Network
 from simnet.network.places import host_number
+from simnet.node_sections import Nodes
 from simnet.presence import Presence
-from simnet.sections import Nodes
 
 E = TypeVar("E", Absence, Slow)
 T = TypeVar("T", tuple[float, float], tuple[float, float, float])

@@ -159,7 +159,8 @@ def test_small_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = everything()
     monkeypatch.setattr("simnet.models.problems.data._PIECE_NUMBERS", 1000)
     monkeypatch.setattr("simnet.problem._PIECE_NUMBERS", 1)
-    monkeypatch.setattr("simnet.problem._FEWEST_NODES", 3)
+    for module in ("simnet.problem", "simnet.models.problems.data"):
+        monkeypatch.setattr(f"{module}.FEWEST_NODES", 3)
     assert problem.piece_size(None) == 1 and problem.piece_size(2) == 3
     for a, b in zip(everything(), whole, strict=True):
         close(a, b)

@@ -193,6 +193,8 @@ class ArraysPlane:
             return np.zeros(0)
         size = payload + self.book.network.header_bytes
         if self.alone is not None:
+            if isinstance(size, np.ndarray):
+                raise NeedsEvents("messages of unequal size, over links of a flow model")
             return self._send_alone(self.alone.arrivals(edges, size, fate, start_n, active_E), edges, start_n, active_E)
         begin_P = np.maximum(start_n[edges.port_host], self.free[edges.ports])
         if fate is None and not isinstance(size, np.ndarray):
