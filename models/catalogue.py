@@ -15,6 +15,9 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "AugDGM": "simnet.models.algorithms.aug_dgm:AugDGM",
         "LocalSGD": "simnet.models.algorithms.local_sgd:LocalSGD",
         "FedAvg": "simnet.models.algorithms.fedavg:FedAvg",
+        "HDO": "simnet.models.algorithms.hdo:HDO",
+        "HDOInTurn": "simnet.models.algorithms.hdo:HDOInTurn",
+        "HDOReady": "simnet.models.algorithms.hdo:HDOReady",
         "DeLiCoCo": "simnet.models.algorithms.deli_coco:DeLiCoCo",
         "ChocoGossip": "simnet.models.algorithms.choco_gossip:ChocoGossip",
         "ChocoSGD": "simnet.models.algorithms.choco_sgd:ChocoSGD",
@@ -67,6 +70,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "shards": "simnet.models.splits.shipped:shards",
         "main_class": "simnet.models.splits.shipped:main_class",
         "by_label": "simnet.models.splits.shipped:by_label",
+        "by_oracle": "simnet.models.splits.shipped:by_oracle",
     },
     "topologies": {
         "ring": "simnet.models.topologies.shipped:ring",

@@ -36,7 +36,8 @@ class Algorithm:
     `connected`: it needs a connected topology. `tree`: one without cycles, undirected and always the same.
     `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
-    `step_sizes`: fields that must be above 0 and finite, where it has them.
+    `hybrid`: it is meant for FO and ZO nodes together; a run without either kind says so.
+    `step_sizes`: fields that must be above 0 and finite, where it has them; also where they are given by kind of node.
     `whole_numbers`: fields that must be at least 1.
     `contracts`, `unbiased`: its compressors must contract (`omega` is known), or keep the mean of what they send.
     `lost_for_good`: what a message does to it that is lost and not sent again, where nothing makes up for it; runs in
@@ -51,6 +52,7 @@ class Algorithm:
     tree: ClassVar[bool] = False
     keeps_mean: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
+    hybrid: ClassVar[bool] = False
     step_sizes: ClassVar[tuple[str, ...]] = ("eta",)
     whole_numbers: ClassVar[tuple[str, ...]] = ("Q",)
     contracts: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from simnet import mixing as mixings
-from simnet import streams
+from simnet import registry, streams
 from simnet.batches import Size, rows_of
 from simnet.collectives import waves_of
 from simnet.costs import Costs, Flops
@@ -29,7 +29,7 @@ from simnet.payload import Sizes
 from simnet.presence import Presence
 from simnet.problem import Problem
 from simnet.profile import Profiles
-from simnet.topology import Among, Topology
+from simnet.topology import Among, Halves, Topology
 
 Facts = tuple[int, tuple[str, int], str, np.ndarray, np.ndarray, int]  # the first fields of an Average
 MakeMixing = Callable[[np.ndarray, np.ndarray, int], Mixing]
@@ -189,6 +189,15 @@ class Book:
             self._topologies[name] = self.find_topology(over)
             self._over[id(over)] = over
         return self._topologies[name]
+
+    @cached_property
+    def matchings(self) -> Topology:
+        """Random matchings of the topology's edges, another at each exchange."""
+        if not self.topology.static:
+            raise TopologyError("matchings are drawn from a topology that stays the same, and this one changes")
+        whole = len(self.topology.edges(0)[0]) == self.n * (self.n - 1)
+        make = registry.find("topologies", "random_matching")
+        return Halves(make(self.n, seed=self.seed, graph=None if whole else self.topology))
 
     def edges(self, topology: Topology, k: int, role: str) -> tuple[EdgeSet, Mixing]:
         """Edges among the role's members in the k-th exchange, and their mixing weights; kept while they repeat."""

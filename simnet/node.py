@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simnet.batches import Size
     from simnet.compressor import Compressor
     from simnet.recording import Recording
+    from simnet.topology import Topology
 
 Missing: TypeAlias = Value | tuple[Value, ...] | None  # what stands in for a message that does not come
 
@@ -156,6 +157,10 @@ class Node:
     def pair(self) -> Sample:
         """Two nodes joined by an edge of the topology, drawn from all its edges; one draw common to all nodes."""
         return self._r.pair()
+
+    def matchings(self) -> Topology:
+        """For `gossip(over=...)`: at each exchange a random matching of the topology's edges, averaged pair by pair."""
+        return self._r.book.matchings
 
     def publish(self, v: Value) -> None:
         """Put v where a partner may read and replace it while this node computes."""

@@ -20,6 +20,7 @@ from simnet.costs import Costs, source_of
 from simnet.dataset import Dataset, Parts
 from simnet.errors import DataError, ScenarioError, UnknownName, nearest
 from simnet.fields import Part
+from simnet.hybrid import hybrid_facts, hybrid_notes
 from simnet.network.network import Network
 from simnet.network.places import centre, host_number
 from simnet.placement import placed
@@ -107,6 +108,7 @@ class Plan:
             facts["rows_per_node"] = sizes.tolist() if len(sizes) <= 64 else [int(sizes.min()), int(sizes.max())]
         if (placement := self.scenario.network.placement) is not None:
             facts["placement"] = {"rule": placement.rule, "hosts": [str(h) for h in self.network.hosts[:64]]}
+        facts |= hybrid_facts(self)
         if self.notes:
             facts["notes"] = list(self.notes)
         return facts
@@ -114,7 +116,7 @@ class Plan:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results should know."""
-        return (*self.network.notes, *preflight.notes(self))
+        return (*self.network.notes, *preflight.notes(self), *hybrid_notes(self))
 
 
 def prepare(scenario: Scenario) -> Plan:
@@ -206,9 +208,10 @@ def make_algorithm(scenario: Scenario) -> Algorithm:
         raise ScenarioError(f"{type(made).__name__} is no algorithm: subclass simnet.algorithm.Algorithm",
                             field="algorithm")  # fmt: skip
     for name in made.step_sizes:
-        size = getattr(made, name, None)
-        if isinstance(size, int | float) and not 0 < size < float("inf"):
-            raise ScenarioError("a step size is above 0 and finite", field=f"algorithm.{name}", value=size)
+        given = getattr(made, name, None)
+        for size in given.values() if isinstance(given, dict) else (given,):
+            if isinstance(size, int | float) and not 0 < size < float("inf"):
+                raise ScenarioError("a step size is above 0 and finite", field=f"algorithm.{name}", value=size)
     for name in made.whole_numbers:
         number = getattr(made, name, None)
         if isinstance(number, int) and number < 1:

@@ -96,6 +96,19 @@ class Among(Topology):
         return np.full(len(self._edges[0]), 1.0 / max(len(self.hosts), 1))
 
 
+class Halves(Topology):
+    """The edges of another topology, a matching at every exchange, with weights 1/2: each pair's mean."""
+
+    def __init__(self, inner: Topology) -> None:
+        self.n, self.inner, self.connected = inner.n, inner, inner.connected
+
+    def edges(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.inner.edges(k)
+
+    def weights(self, k: int) -> np.ndarray:
+        return np.full(len(self.edges(k)[0]), 0.5)
+
+
 def sorted_edges(src: np.ndarray, dst: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Edges sorted by (target, source), each once, as read-only int64 arrays."""
     codes = np.unique(np.asarray(dst, np.int64) * n + np.asarray(src, np.int64))

@@ -19,7 +19,7 @@ from tests.dense import MATRIX_FORMS, Quadratics
 GOSSIP = sorted(MATRIX_FORMS)
 TRACKING = ("AugDGM", "DIGing", "GradientTracking")
 AVERAGING = ("AllReduceSGD", "LocalSGD", "FedAvg")
-BY_TIME = ("ADPSGD", "SwarmSGD", "GossipLearning")  # their own tests are in `test_meetings.py`
+BY_TIME = ("ADPSGD", "SwarmSGD", "GossipLearning", "HDOReady")  # their own tests are in `test_meetings.py`
 MOMENTUM = ("DSGDm", "QGDSGDm")
 ALL = sorted(registry.shipped("algorithms"))
 
@@ -163,7 +163,7 @@ def test_two_nodes_and_one_step() -> None:
     """f(x) = x^2/2 - x at both: one step of 0.1 from 0 gives 0.1."""
     problem = Quadratics(np.ones((2, 1)), np.ones((2, 1)))
     for algorithm in ALL:
-        if algorithm not in ("FedAvg", "OverlapLocalSGD", "SwarmSGDInTurn", "ChocoGossip", *BY_TIME):
+        if algorithm not in ("FedAvg", "OverlapLocalSGD", "SwarmSGDInTurn", "HDOInTurn", "ChocoGossip", *BY_TIME):
             record = run(problem, algorithm, eta=0.1, graph="path", rounds=1)
             assert record.final["x"].tolist() == [[0.1], [0.1]], algorithm
 

@@ -50,6 +50,8 @@ NOT_APPLICABLE = {
     "NaiveGossip": {MEAN, "bytes by formula"},
     "ADPSGD": {MEAN},
     "SwarmSGD": {MEAN, "bytes by formula"},
+    "HDO": {"bytes by formula"},  # it is that of a complete graph
+    "HDOReady": {MEAN, "bytes by formula"},
     "GossipLearning": {MEAN, "batched = one by one, also where n = d", "group run = node run, also where n = d"},
 }
 

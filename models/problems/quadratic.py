@@ -15,6 +15,8 @@ from simnet.problem import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ROWS = 4096  # of noise
+
 
 class Quadratic(Problem):
     """f_i(x) = 1/2 (x - c_i)' diag(a_i) (x - c_i), exact gradients.
@@ -31,12 +33,21 @@ class Quadratic(Problem):
         dim: D.
         condition: condition number of f, at least 1.
         heterogeneity: h >= 0, how far the nodes' functions lie apart.
+        noise: total variance E|z|^2 of a term z_r'x that minibatches of one row r add to each f_i; 0 for none. Its
+            4,096 rows have mean zero and equal variances in all coordinates, so a full batch is without noise.
     """
 
     closed_forms: ClassVar[bool] = True
 
     def __init__(
-        self, nodes: int, seed: int = 0, *, dim: int = 10, condition: float = 10.0, heterogeneity: float = 1.0
+        self,
+        nodes: int,
+        seed: int = 0,
+        *,
+        dim: int = 10,
+        condition: float = 10.0,
+        heterogeneity: float = 1.0,
+        noise: float = 0.0,
     ) -> None:
         if dim < 1:
             raise InputError(f"Quadratic: dim = {dim}; give at least 1")
@@ -44,17 +55,19 @@ class Quadratic(Problem):
             raise InputError(f"Quadratic: condition = {condition}; a condition number is at least 1")
         if heterogeneity < 0:
             raise InputError(f"Quadratic: heterogeneity = {heterogeneity}; give 0 (equal nodes) or more")
-        self.nodes, self.dim, self.seed = nodes, dim, seed
+        if not 0 <= noise < float("inf"):
+            raise InputError(f"Quadratic: noise = {noise}; a variance is at least 0")
+        self.nodes, self.dim, self.seed, self.noise = nodes, dim, seed, noise
         self.condition, self.heterogeneity = condition, heterogeneity
-        self.samples_N = np.zeros(nodes, np.int64)
+        self.samples_N = np.full(nodes, _ROWS if noise else 0, np.int64)
 
     @classmethod
-    def from_arrays(cls, a: np.ndarray, c: np.ndarray) -> Quadratic:
-        """From curvatures `a`, shape (N, 1) or (N, D), and centres `c`, shape (N, D)."""
+    def from_arrays(cls, a: np.ndarray, c: np.ndarray, noise: float = 0.0) -> Quadratic:
+        """From curvatures `a`, shape (N, 1) or (N, D), centres `c`, shape (N, D), and `noise` as in the class."""
         a, c = np.asarray(a, np.float64), np.asarray(c, np.float64)
         if a.ndim != 2 or c.ndim != 2 or len(a) != len(c) or a.shape[1] not in (1, c.shape[1]):
             raise InputError(f"Quadratic: a has shape {a.shape} and c {c.shape}; give (N, 1) or (N, D), and (N, D)")
-        problem = cls(len(c), dim=c.shape[1])
+        problem = cls(len(c), dim=c.shape[1], noise=noise)
         problem.arrays = a, c
         return problem
 
@@ -81,22 +94,37 @@ class Quadratic(Problem):
         # f(x) = f(best) + 1/2 sum_j mean_i a_ij (x_j - best_j)^2: O(D) a point, and no cancellation near the optimum
         self._best = torch.as_tensor(best, dtype=dtype, device=device)
         self._mean_a = torch.as_tensor(weight / self.nodes, dtype=dtype, device=device)
+        self._noise = torch.as_tensor(self._noise_rows(), dtype=dtype, device=device) if self.noise else None
         self._f_best = torch.as_tensor(0.5 * (a * (best - c) ** 2).sum() / self.nodes, dtype=dtype, device=device)
 
+    def _noise_rows(self) -> np.ndarray:
+        """The rows z, (4096, D): of mean zero, with variance noise/D in each coordinate."""
+        z = streams.normal(streams.keys(streams.key(self.seed, "quadratic noise"), np.arange(_ROWS)), self.dim)
+        z -= z.mean(0)
+        scaled: np.ndarray = z * np.sqrt(self.noise / self.dim / z.var(0))
+        return scaled
+
     def node_data(self, nodes_S: Tensor, samples_SB: Tensor | None) -> tuple[Tensor, ...]:
-        return self._a[nodes_S], self._c[nodes_S]
+        """(a, c) of each node, and the mean of its minibatch's rows z where there are such."""
+        if self._noise is None or samples_SB is None:
+            return self._a[nodes_S], self._c[nodes_S]
+        return self._a[nodes_S], self._c[nodes_S], self._noise[samples_SB].mean(1)
 
     def data_loss(self, x_D: Tensor, *data: Tensor) -> Tensor:
-        a_D, c_D = data
-        return 0.5 * (a_D * (x_D - c_D) ** 2).sum()
+        a_D, c_D, *z_D = data
+        loss = 0.5 * (a_D * (x_D - c_D) ** 2).sum()
+        return loss + z_D[0] @ x_D if z_D else loss
 
     def closed_losses(self, x_SD: Tensor, *data: Tensor) -> Tensor:
-        a_SD, c_SD = data
-        return 0.5 * ((x_SD - c_SD).square_() * a_SD).sum(1)
+        a_SD, c_SD, *z_SD = data
+        loss_S = 0.5 * ((x_SD - c_SD).square_() * a_SD).sum(1)
+        return loss_S.add_((z_SD[0] * x_SD).sum(1)) if z_SD else loss_S
 
     def closed_gradients(self, x_SD: Tensor, *data: Tensor, out: Tensor) -> None:
-        a_SD, c_SD = data
+        a_SD, c_SD, *z_SD = data
         torch.sub(x_SD, c_SD, out=out).mul_(a_SD)
+        if z_SD:
+            out.add_(z_SD[0])
 
     def closed_hvps(self, x_SD: Tensor, v_SD: Tensor, *data: Tensor, out: Tensor) -> None:
         torch.mul(v_SD, data[0], out=out)

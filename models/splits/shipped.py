@@ -91,6 +91,23 @@ def by_label(labels: np.ndarray, nodes: int, seed: int) -> list[np.ndarray]:
     return np.array_split(np.argsort(labels, kind="stable"), nodes)
 
 
+def by_oracle(
+    labels: np.ndarray, nodes: int, seed: int, oracles: np.ndarray, *, fo: list[int], zo: list[int]
+) -> list[np.ndarray]:
+    """FO nodes hold rows of the classes `fo` alone, ZO nodes those of `zo`: dealt at random among each kind."""
+    _classes(labels, "by_oracle")
+    held: list[np.ndarray] = [np.zeros(0, np.int64)] * nodes
+    for kind, classes in (("fo", fo), ("zo", zo)):
+        members = np.flatnonzero(np.asarray(oracles) == kind)
+        rows = np.flatnonzero(np.isin(labels, classes))
+        if len(members):
+            _enough(rows, len(members), f"by_oracle: {kind} nodes")
+            order = rows[streams.permutation(streams.key(seed, "split by_oracle", kind), len(rows))]
+            for k, member in enumerate(members.tolist()):
+                held[member] = order[k :: len(members)]
+    return held
+
+
 def _drawn(pools: list[np.ndarray], nodes: int, seed: int, alpha: float, rows: int) -> list[np.ndarray]:
     """Each node's own label mix, then `rows` rows with replacement."""
     if rows < 1:
