@@ -29,7 +29,9 @@ from simnet.analysis.reproduce.claims import Claim, Experiment, Result
 from simnet.errors import InputError, UnknownName, nearest
 from simnet.storage import write_atomically
 
-SYSTEMS: dict[str, str] = {}  # the name for the command -> the module
+SYSTEMS: dict[str, str] = {  # the name for the command -> the module
+    "multi-gossip": "simnet.analysis.reproduce.multi_gossip",
+}
 
 Told = Callable[[str], None]
 

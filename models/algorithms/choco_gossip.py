@@ -54,4 +54,4 @@ class ChocoGossip(Algorithm):
                 s = s + (yield node.gossip(m, missing="zero"))
                 z = z + m
                 x = x + self.gamma * (s - z)
-            node.report(x=x)
+            node.report(x=x, z=z, s=s)

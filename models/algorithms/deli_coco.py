@@ -59,4 +59,4 @@ class DeLiCoCo(Algorithm):
                 s = s + (yield node.gossip(m, missing="zero"))
                 z = z + m
                 x = x + self.gamma * (s - z)
-            node.report(x=x)
+            node.report(x=x, z=z, s=s)
