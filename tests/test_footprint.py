@@ -13,6 +13,7 @@ from simnet.errors import MemoryTooSmall
 from simnet.prepare import prepare
 from simnet.scenario import Scenario
 from simnet.session import followed_bytes
+from simnet.valueplane.device import most_on_gpu
 
 
 def scenario(algorithm: str, **over: Any) -> dict[str, Any]:
@@ -54,6 +55,12 @@ def test_what_does_not_fit_says_how_many_nodes_would(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("simnet.valueplane.free_memory", lambda: 128 << 20)
     with pytest.raises(MemoryTooSmall, match=r"of states \(4 bytes a number.*Take at most \d+ nodes, .*chunk_rows"):
         simnet.run(scenario("GradientTracking"))
+
+
+def test_pieces_on_a_gpu_follow_its_free_memory() -> None:
+    assert most_on_gpu(139 << 30) == 1 << 30
+    assert most_on_gpu(4 << 30) == 1 << 28
+    assert most_on_gpu(1 << 20) == 1 << 24  # too little for anything: the run says so by itself
 
 
 # ---- bfloat16 ------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Batched:
         self.oracles = Oracles(book, device, dtype)
         self.watch = self.oracles.watch
         self.bank = Bank(device)
-        self.chunk_rows = chunk_rows
+        self.chunk_rows, self.chunk_bytes = chunk_rows, chunk_bytes(device)
         self._graph: Graph | None = None
         self._mixer: Mixer | None = None
         self._initial: dict[str, torch.Tensor] = {}
@@ -129,7 +129,7 @@ class Batched:
         """Run row-wise tasks in chunks of rows, each chunk through all of them while it is in the cache."""
         plan = SegmentPlan(tasks, graph, self)
         hosts, rows = recording.members, len(recording.members)
-        size = self.chunk_rows or max(FEWEST_ROWS, chunk_bytes(self.device) // (4 * max(1, plan.widest)))
+        size = self.chunk_rows or max(FEWEST_ROWS, self.chunk_bytes // (4 * max(1, plan.widest)))
         buffers = self.bank.buffers
         for a in range(0, rows, size):
             b = min(a + size, rows)

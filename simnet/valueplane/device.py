@@ -12,6 +12,7 @@ import torch
 
 SMALL_ON_CPU = 2 << 20  # bytes of a chunk of rows: what stays in a core's cache
 SMALL_ON_GPU = 1 << 30  # a GPU wants few large kernels
+LEAST_ON_GPU, PIECES_OF_FREE = 1 << 24, 16
 
 
 def on(device: torch.device, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -22,7 +23,14 @@ def on(device: torch.device, array: np.ndarray, dtype: torch.dtype | None = None
 
 def chunk_bytes(device: torch.device) -> int:
     """How many bytes of one operand a piece of work should hold."""
-    return SMALL_ON_GPU if device.type == "cuda" else SMALL_ON_CPU
+    if device.type != "cuda":
+        return SMALL_ON_CPU
+    return most_on_gpu(torch.cuda.mem_get_info(device)[0])
+
+
+def most_on_gpu(free_bytes: int) -> int:
+    """The same for a GPU with so much memory free, of which a piece of work may take a few times this."""
+    return max(LEAST_ON_GPU, min(SMALL_ON_GPU, free_bytes // PIECES_OF_FREE))
 
 
 def exact_float32() -> None:

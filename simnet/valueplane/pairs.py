@@ -42,6 +42,7 @@ class Pairs:
 
     def __init__(self, book: Book, device: torch.device, dtype: torch.dtype, chunk_rows: int | None = None) -> None:
         self.book, self.device, self.chunk_rows = book, device, chunk_rows
+        self.chunk_bytes = chunk_bytes(device)
         self.oracles = Oracles(book, device, dtype)
         self.watch = self.oracles.watch
         self.oracles.remembers = False  # hosts of a batch hardly ever come together again
@@ -219,7 +220,7 @@ class Pairs:
                 self._mean(hosts, other_O[rows_O])
                 continue
             work, keys = self._by_number[number], keys_O[rows_O]
-            size = self.chunk_rows or max(FEWEST_ROWS, chunk_bytes(self.device) // (PIECES * 4 * work.widest))
+            size = self.chunk_rows or max(FEWEST_ROWS, self.chunk_bytes // (PIECES * 4 * work.widest))
             for a in range(0, len(hosts), size):
                 part = hosts[a : a + size]
                 work.run(Rows(part, on(self.device, part), keys[a : a + size]))
