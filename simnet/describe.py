@@ -38,9 +38,11 @@ def describe(kind: str) -> list[Entry]:
 def _entry(kind: str, name: str, target: str) -> Entry:
     module, _, attribute = target.partition(":")
     source = _source(module).read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
+    body = ast.parse(source).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
-            fields = _class_fields(node, source) if isinstance(node, ast.ClassDef) else _arguments(node, source)
+            fields = _all_fields(node, classes, source) if isinstance(node, ast.ClassDef) else _arguments(node, source)
             own = tuple(f for f in fields if f.name not in registry.INJECTED.get(kind, ()))
             lines = (ast.get_docstring(node) or "").strip().splitlines()
             return Entry(name, lines[0] if lines else "", own)
@@ -55,6 +57,17 @@ def _source(module: str) -> Path:
             if path.is_file():
                 return path
     raise LookupError(f"the catalogue names the module {module}, which has no file")
+
+
+def _all_fields(node: ast.ClassDef, classes: dict[str, ast.ClassDef], source: str) -> list[Field]:
+    """The fields of a class and of its bases in the same file; those of the bases first, as dataclasses have it."""
+    found: dict[str, Field] = {}
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id in classes:
+            found |= {f.name: f for f in _all_fields(classes[base.id], classes, source)}
+    own = _class_fields(node, source)
+    has_init = any(isinstance(item, ast.FunctionDef) and item.name == "__init__" for item in node.body)
+    return own if has_init else list((found | {f.name: f for f in own}).values())
 
 
 def _class_fields(node: ast.ClassDef, source: str) -> list[Field]:
