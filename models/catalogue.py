@@ -18,6 +18,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "HDO": "simnet.models.algorithms.hdo:HDO",
         "HDOInTurn": "simnet.models.algorithms.hdo:HDOInTurn",
         "HDOReady": "simnet.models.algorithms.hdo:HDOReady",
+        "SAVIC": "simnet.models.algorithms.savic:SAVIC",
         "DeLiCoCo": "simnet.models.algorithms.deli_coco:DeLiCoCo",
         "ChocoGossip": "simnet.models.algorithms.choco_gossip:ChocoGossip",
         "ChocoSGD": "simnet.models.algorithms.choco_sgd:ChocoSGD",
@@ -123,6 +124,13 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "sphere_central": "simnet.models.estimators.differences:SphereCentral",
         "rademacher": "simnet.models.estimators.differences:Rademacher",
         "coordinate": "simnet.models.estimators.differences:Coordinate",
+    },
+    "scalings": {
+        "identity": "simnet.preconditioner:Unscaled",
+        "rmsprop": "simnet.models.scalings.shipped:RMSProp",
+        "adam": "simnet.models.scalings.shipped:Adam",
+        "oasis": "simnet.models.scalings.shipped:OASIS",
+        "adahessian": "simnet.models.scalings.shipped:AdaHessian",
     },
     "mixings": {
         "metropolis": "simnet.mixing:metropolis",

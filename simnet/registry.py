@@ -39,9 +39,13 @@ INJECTED: dict[str, frozenset[str]] = {
     "topologies": frozenset({"n", "seed", "base_dir"}),
     "mixings": frozenset({"src", "dst", "n", "grain"}),
     "compressors": frozenset(),
+    "scalings": frozenset(),
     "estimators": frozenset(),
 }
-PARTS_WITHIN = {"Compressor": "compressors"}  # base class -> the kind of part that a parameter of that type takes
+PARTS_WITHIN = {
+    "Compressor": "compressors",
+    "Scaling": "scalings",
+}  # base class -> the kind of part that a parameter of that type takes
 _ONE = {
     "algorithms": "algorithm",
     "problems": "problem",
@@ -50,6 +54,7 @@ _ONE = {
     "topologies": "topology",
     "mixings": "mixing",
     "compressors": "compressor",
+    "scalings": "scaling",
     "estimators": "estimator",
 }
 
