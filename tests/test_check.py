@@ -37,6 +37,7 @@ RELIABLE = "one lost message leaves it finite"
 MEAN = "the mean is kept when gradients are zero, without loss and under retry and symmetric"
 NOT_APPLICABLE = {
     "AllReduceSGD": {RELIABLE},
+    "SAVIC": {RELIABLE},
     "LocalSGD": {RELIABLE},
     "FedAvg": {RELIABLE, "runs alone, n = 1"},
     "SGP": {MEAN},

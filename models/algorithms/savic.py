@@ -101,6 +101,12 @@ class SAVIC(Algorithm):
                 D = self.scaling.update(D, s, (p + 1) // self.refresh - 1)
             node.report(x=x)
 
+    def numbers_sent(self, dim: int, nodes: int, edges: int) -> int | None:
+        travels = self.scope == "global" and self.scaling.statistic != "none"  # the warm-up's too, in the first round
+        if self.clients is not None or self.averaging == "gossip" or travels:
+            return None
+        return (2 if self.beta1 > 0 and self.momentum == "sync" else 1) * 2 * (nodes - 1) * dim
+
     # ---- parts -----------------------------------------------------------------------------------------------------
 
     @property
