@@ -235,6 +235,18 @@ def test_the_reference_problem_of_the_baselines_and_its_optimum() -> None:
     assert torch.equal(problem.gradients(x, torch.arange(16)), torch.as_tensor(a * (0 - c)))
 
 
+def test_least_squares_of_low_rank_has_its_optimum_in_float32_too() -> None:
+    """What rounding leaves in the other directions is no slope to follow."""
+    problem = LeastSquares(16, 0, dim=60, rows=10, rank=40)
+    problem.prepare("cpu", torch.float64)
+    best = problem.optimum()
+    problem.prepare("cpu", torch.float32)
+    again = problem.optimum()
+    assert best is not None and again is not None
+    torch.testing.assert_close(again[0].double(), best[0], rtol=0, atol=1e-3)
+    assert float(again[1]) == pytest.approx(float(best[1]), rel=1e-4)
+
+
 @pytest.mark.parametrize("rank", [None, 3])
 @pytest.mark.parametrize("l2", [0.0, 0.5])
 def test_least_squares_optimum_is_stationary_and_of_least_norm(rank: int | None, l2: float) -> None:

@@ -99,7 +99,7 @@ def _sources(module: ModuleType, quick: bool) -> str:
 
 
 def _keep(folder: Path, module: ModuleType, each: Experiment, quick: bool, result: Result, seconds: float) -> None:
-    claims = [{**claim.plain(), "holds": claim.holds} for claim in result.claims]
+    claims = [{**claim.plain(), "holds": bool(claim.holds)} for claim in result.claims]
     content = {"sources": _sources(module, quick), "seconds": seconds, "claims": claims, "data": result.data}
     write_atomically(folder / f"{each.name}.json", json.dumps(content, indent=1).encode())
     if each.draw is not None:

@@ -199,7 +199,7 @@ def by_steps(quick: bool, say: Say) -> Result:
     return Result([
         rising("the floor falls with every gossip step", falling),
         all_near("floors as listed, Q = 1, 2, 4", {f"Q={Q}": (listed[Q], ends[Q]) for Q in (1, 2, 4)}, 0.25),
-        near("log10 of the floor per gossip step, Q from 1 to 14", np.log10(3.6e-6 / 4.8e-2) / 13,
+        near("log10 of the floor per gossip step, Q from 1 to 14", float(np.log10(3.6e-6 / 4.8e-2) / 13),
              float(np.log10(ends[14] / ends[1]) / 13), 0.15),
     ])  # fmt: skip
 

@@ -53,7 +53,7 @@ class SquaredLoss(DataProblem):
             X_MF, y_M = (part.to(torch.float64) for part in self._train())
             root_M1 = self._weight_M.to(torch.float64).sqrt()[:, None]
             u, s, vt = torch.linalg.svd(root_M1 * X_MF, full_matrices=False)
-            kept = s > s[0] * max(X_MF.shape) * torch.finfo(torch.float64).eps
+            kept = s > s[0] * max(X_MF.shape) * torch.finfo(self.dtype).eps  # below lies the rounding of the rows
             filtered = torch.where(kept, s / (s.square() + self.l2), 0.0)
             best = vt.mT @ (filtered * (u.mT @ (root_M1[:, 0] * y_M)))
             self._best = best.to(self.dtype)
