@@ -99,11 +99,15 @@ def sign(keys_N: np.ndarray, m: int, start: int = 0) -> np.ndarray:
 def chi_square(keys_N: np.ndarray, degrees: int) -> np.ndarray:
     """One chi-square number of so many degrees of freedom (at least 1) under each key, float64 of shape (N,).
 
-    Twice a Gamma(degrees/2) number by Marsaglia and Tsang (ACM TOMS 26, 2000), from exactly rounded operations, so that
-    what is accepted is the same on every processor; one degree is the square of a normal number.
+    Up to 8 degrees, pairs of them as exponential numbers and an odd one as the square of a normal number; beyond, twice
+    a Gamma(degrees/2) number by Marsaglia and Tsang (ACM TOMS 26, 2000), from exactly rounded operations, so that what
+    is accepted is the same on every processor.
     """
-    if degrees == 1:
-        return exact_normal(uniform(keys_N, 1)[:, 0] * (1.0 - 2.0**-53) + 2.0**-54) ** 2
+    if degrees <= 8:
+        pairs = degrees // 2
+        u = uniform(keys_N, pairs + degrees % 2) * (1.0 - 2.0**-53) + 2.0**-54
+        few = -2.0 * exact_log(u[:, :pairs].prod(1)) if pairs else np.zeros(len(keys_N))
+        return few + exact_normal(u[:, -1]) ** 2 if degrees % 2 else few
     shape = degrees / 2.0 - 1.0 / 3.0
     narrow = 1.0 / math.sqrt(9.0 * shape)
     found = np.empty(len(keys_N))

@@ -30,6 +30,7 @@ from simnet.errors import InputError, UnknownName, nearest
 from simnet.storage import write_atomically
 
 SYSTEMS: dict[str, str] = {  # the name for the command -> the module
+    "hdo": "simnet.analysis.reproduce.hdo",
     "multi-gossip": "simnet.analysis.reproduce.multi_gossip",
 }
 
