@@ -200,7 +200,7 @@ def test_a_name_that_leads_nowhere(tmp_path: Path, name: str) -> None:
 def test_more_memory_than_there_is_is_found_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simnet.valueplane, "free_memory", lambda: 10_000)
     with pytest.raises(
-        MemoryTooSmall, match=r"6 nodes with 650 parameters each need about .* 10 kB are free.*simnet estimate"
+        MemoryTooSmall, match=r"6 nodes with 650 parameters each need .* 10 kB are free.*simnet estimate"
     ):
         run(tmp_path, "nodes: 6", "nodes: 6", more="execution: {device: cpu}\n")
     simnet.estimate(tmp_path / "try.yaml")

@@ -33,7 +33,7 @@ DIGITS = {"name": "Softmax", "data": "digits", "batch": 16}
 
 @pytest.mark.parametrize(("steps", "clients"), [(1, None), (4, None), (3, 2)])
 def test_without_scaling_it_is_local_sgd_bit_for_bit(steps: int, clients: int | None) -> None:
-    ours = run(SAVIC(gamma=0.3, H=steps, clients=clients), DIGITS, 8, nodes=6)
+    ours = run(SAVIC(eta=0.3, H=steps, clients=clients), DIGITS, 8, nodes=6)
     local = run({"name": "LocalSGD", "eta": 0.3, "steps": steps, "clients": clients}, DIGITS, 8, nodes=6)
     np.testing.assert_array_equal(ours.final["x"], local.final["x"])
     assert ours.summary["log_hash"] == local.summary["log_hash"]
@@ -59,7 +59,7 @@ def test_one_local_step_is_distributed_scaled_sgd(scaling: Any) -> None:
         g = gradient(x)
         x = x - 0.05 * g / scaling.positive(d)
         d = scaling.update(d, statistic(g), k)
-    record = run(SAVIC(gamma=0.05, scaling=scaling), Quadratic(6, 0, dim=8, condition=20.0), 12, nodes=6)
+    record = run(SAVIC(eta=0.05, scaling=scaling), Quadratic(6, 0, dim=8, condition=20.0), 12, nodes=6)
     np.testing.assert_allclose(record.final["x"], x.repeat(6, 1).numpy(), atol=1e-12, rtol=0)
 
 
@@ -83,7 +83,7 @@ def test_adams_beta_is_its_bias_correction() -> None:
     ids=str,
 )  # fmt: skip
 def test_executors_and_the_node_run_agree(scaling: Any, options: dict[str, Any]) -> None:
-    algorithm = SAVIC(**{"gamma": 0.02, "H": 2, "scaling": scaling, **options})
+    algorithm = SAVIC(**{"eta": 0.02, "H": 2, "scaling": scaling, **options})
     whole, single, apart = (
         run(algorithm, DIGITS, 4, nodes=4, execution={"device": "cpu", "dtype": "float64", **each})
         for each in ({}, {"executor": "one_by_one"}, {"node_run": True})
@@ -101,7 +101,7 @@ def test_executors_and_the_node_run_agree(scaling: Any, options: dict[str, Any])
     ids=str,
 )  # fmt: skip
 def test_bytes_of_a_round_are_those_of_the_table(options: dict[str, Any], vectors: int) -> None:
-    one, two = (run(SAVIC(gamma=0.01, H=2, **options), DIGITS, r, nodes=5).summary["wire_bytes"] for r in (1, 2))
+    one, two = (run(SAVIC(eta=0.01, H=2, **options), DIGITS, r, nodes=5).summary["wire_bytes"] for r in (1, 2))
     assert two - one == vectors * 2 * 4 * 650 * 4  # up and down, four nodes beside the server, float32
 
 
@@ -141,9 +141,9 @@ def test_scaling_makes_the_rounds_independent_of_the_condition(kappa: float, rou
         assert (distance <= 1e-6 * start).any()
         return int(np.argmax(distance <= 1e-6 * start)) + 1
 
-    assert needed(SAVIC(gamma=0.5, H=5, scaling=OASIS(beta=0.999, warm_up=1)), 5) == 2
+    assert needed(SAVIC(eta=0.5, H=5, scaling=OASIS(beta=0.999, warm_up=1)), 5) == 2
     if kappa < 1000:
-        assert needed(SAVIC(gamma=1 / kappa, H=5), rounds + 20) == pytest.approx(rounds, rel=0.1)
+        assert needed(SAVIC(eta=1 / kappa, H=5), rounds + 20) == pytest.approx(rounds, rel=0.1)
 
 
 def test_local_scalings_stop_at_another_point_and_global_ones_do_not() -> None:
@@ -152,10 +152,10 @@ def test_local_scalings_stop_at_another_point_and_global_ones_do_not() -> None:
         record = run(SAVIC(scaling=OASIS(beta=0.999, warm_up=1), **options), problem, rounds)
         return float(record.summary["distance_to_optimum"]) / size
 
-    assert bias(800, gamma=0.1, H=1) < 1e-12
-    coarse, fine = bias(400, gamma=0.1, H=5), bias(800, gamma=0.05, H=5)
+    assert bias(800, eta=0.1, H=1) < 1e-12
+    coarse, fine = bias(400, eta=0.1, H=5), bias(800, eta=0.05, H=5)
     assert 3 < coarse / fine < 4.5
-    local = [bias(400, gamma=g, H=h, scope="local_sync") for g, h in ((0.1, 1), (0.05, 5), (0.1, 10))]
+    local = [bias(400, eta=g, H=h, scope="local_sync") for g, h in ((0.1, 1), (0.05, 5), (0.1, 10))]
     assert max(local) / min(local) < 1.01 and min(local) > 100 * 1e-12
 
 
@@ -169,7 +169,7 @@ def test_local_scalings_stop_at_another_point_and_global_ones_do_not() -> None:
         ({"scaling": {"name": "adam", "beta": 1.0}}, "beta = 1; at least 0 and below 1"),
         ({"H": 0}, "algorithm.H = 0"),
         ({"beta1": 1.0}, "algorithm.beta1 = 1.0"),
-        ({"gamma": 0.0}, "algorithm.gamma"),
+        ({"eta": 0.0}, "algorithm.eta"),
         ({"scaling": "adm"}, "did you mean 'adam'"),
     ],
 )

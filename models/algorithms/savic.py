@@ -20,7 +20,7 @@ class SAVIC(Algorithm):
 
     For p = 0, 1, ..., with D the scaling and S the nodes that take part (all, or K drawn anew each round):
 
-        H times, i in S:  u_i <- beta1 u_i + g_i(x_i);  x_i <- x_i - gamma u_i / positive(D)
+        H times, i in S:  u_i <- beta1 u_i + g_i(x_i);  x_i <- x_i - eta u_i / positive(D)
         x, s <- means over S of x_i and of the statistics s_i of the last local step
         D <- update(D, s, p)
 
@@ -29,7 +29,7 @@ class SAVIC(Algorithm):
     average the models"). Local scalings stop at another point than the optimum where the f_i differ.
 
     Args:
-        gamma: step size; gamma/alpha is the largest step of a coordinate per unit of its gradient.
+        eta: step size (gamma in the paper); eta/alpha is the largest step of a coordinate per unit of its gradient.
         H: local steps between two averages, one number or one for each node.
         scaling: how D is made; `identity` is Local SGD.
         scope: `global`, `local_sync` or `local_step`.
@@ -50,15 +50,15 @@ class SAVIC(Algorithm):
     Departs: probes are drawn apart at each node; D starts from `warm_up` statistics at the first point; momentum,
     partial participation and gossip are ours. All nodes hear of each average, also those that did not take part.
 
-    >>> SAVIC(gamma=0.1, H=5).scope
+    >>> SAVIC(eta=0.1, H=5).scope
     'global'
     """
 
     mixing: ClassVar[str | None] = None
     connected: ClassVar[bool] = False
-    step_sizes: ClassVar[tuple[str, ...]] = ("gamma",)
+    step_sizes: ClassVar[tuple[str, ...]] = ("eta",)
 
-    gamma: float = 0.1  # step size
+    eta: float = 0.1  # step size (gamma in the paper)
     H: int | list[int] = 1  # local steps a round, for all nodes or each
     scaling: Scaling = Unscaled()  # how D is made; by default steps are not scaled
     scope: Literal["global", "local_sync", "local_step"] = "global"  # whose D
@@ -88,7 +88,7 @@ class SAVIC(Algorithm):
                     s = yield from self._statistic(node, at, g, sample)
                     D = self.scaling.update(D, s, self._most_steps * p + h)
                 u = self.beta1 * u + g
-                x = x - self.gamma * self.scaling.divided(u, D)
+                x = x - self.eta * self.scaling.divided(u, D)
             due = self.scope != "local_step" and (p + 1) % self.refresh == 0
             s = (yield from self._statistic(node, at, g, sample)) if due and self.stat == "last" else None
             x, s, u = yield from self._averaged(node, chosen, x, s, u)

@@ -101,7 +101,7 @@ class Account:
         if edges.size:
             self.ledger.add(round, edges, payload, fate, None if active_E is None or active_E.all() else active_E)
 
-    def sent_by(self, i: int, round: int, edges: EdgeSet, payload: int, fate: Fate | None) -> None:
+    def sent_by(self, i: int, round: int, edges: EdgeSet, payload: Size, fate: Fate | None) -> None:
         """Enter the bytes that host i has just handed over, where they hung on the moment."""
         if isinstance(fate, FateInTime):
             self.ledger.add(round, edges, payload, fate, fate.drawn_E & (edges.source == i))

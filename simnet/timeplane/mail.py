@@ -97,7 +97,7 @@ class Mail:
             self._tell(j, walker.env._now)
 
         walker.hand_over(i, walker.routes.out(edges)[i], now, walker.routes.way(edges, size, fate), arrived)
-        walker.account.sent_by(i, walker.reports[i], edges, entry.number, fate)
+        walker.account.sent_by(i, walker.reports[i], edges, payload, fate)
 
     def _log(self, parcel: Parcel) -> None:
         """Enter a sending in the event log once all its arrivals are known."""
