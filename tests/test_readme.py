@@ -92,7 +92,7 @@ def test_the_first_two_shell_blocks_install_run_and_test() -> None:
     install = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt "
     assert [block.text for block in blocks() if block.kind == "sh"] == [
         install + ". && .venv/bin/simnet run digits_on_a_lossy_ring\n",
-        install + "'.[test]' && .venv/bin/python -m pytest -q\n",
+        install + "'.[test]' && .venv/bin/python -m pytest -q -n auto\n",
     ]
 
 
