@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simnet import bench
-from simnet.benches import common, kernels, time, values
+from simnet.benches import common, compressors, kernels, time, values
 from simnet.prepare import prepare
 
 
@@ -33,6 +33,13 @@ def test_the_common_job_learns_what_its_floor_learns(features: int) -> None:
 def test_made_up_rows_make_the_large_model() -> None:
     job = common.Job(6, features=784, hidden=128)
     assert sum(job.sizes) == prepare(job.scenario()).problem.dim == 101_770
+
+
+def test_every_compressor_is_measured_beside_a_copy_and_a_loop() -> None:
+    for name in compressors.SETTINGS:
+        row = compressors.measure(name, 5, 1, "cpu", d=40)
+        assert min(row["ms"], row["to_copy"], row["loop_to_simnet"]) > 0
+    assert "loop_to_simnet" not in compressors.measure("sign", 65, 1, "cpu", d=40)
 
 
 def test_kernels_are_compared_where_they_exist() -> None:

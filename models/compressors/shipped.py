@@ -294,7 +294,8 @@ class DropCoord(Compressor):
 
     @rowwise
     def compress(self, v: Tensor, m: Tensor, u: Tensor) -> Tensor:
-        rank = torch.argsort(torch.argsort(u, dim=-1), dim=-1)
+        order = torch.argsort(u, dim=-1)
+        rank = torch.empty_like(order).scatter(-1, order, torch.arange(u.shape[-1], device=u.device).expand_as(order))
         return torch.where(rank < m, v, torch.zeros_like(v))
 
     def wire_bits(self, d: int, *single: Any, value: Any = None) -> Bits:
