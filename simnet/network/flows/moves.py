@@ -19,7 +19,8 @@ import numpy as np
 from simnet.jit import inlined, kept
 from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
-from simnet.network.flows.solve import mark_flow, mark_limited, settle, unlimit
+from simnet.network.flows.marks import mark_flow, mark_limited, unlimit
+from simnet.network.flows.solve import settle
 from simnet.network.flows.state import (
     AFTER,
     BOUND,

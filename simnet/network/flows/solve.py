@@ -16,24 +16,20 @@ from __future__ import annotations
 import numpy as np
 
 from simnet.jit import inlined, kept
-from simnet.network.flows.events import schedule
+from simnet.network.flows.marks import limited_by, mark_flow, mark_limited, touch, unlimit
 from simnet.network.flows.state import (
     CAPACITY,
     CHANGES,
-    COUNT,
     ENTRY_NEXT,
-    FINISH,
     FIRST,
     FLOWING,
     FROZEN,
     HELD,
     IN_QUEUE,
     LARGEST,
-    LEFT,
     LEFT_NOW,
     LEVEL,
     LIMIT,
-    LIMITED,
     LIMITED_COUNT,
     LINK_LEVEL,
     LINK_MARK,
@@ -42,24 +38,19 @@ from simnet.network.flows.state import (
     MOST,
     NEW_LIMIT,
     NEW_RATE,
-    NEXT,
-    NONE,
     OPEN,
     OPEN_NEXT,
     OWN,
     PER_LEVEL,
     PHASE,
-    PREVIOUS,
     QUEUED,
     RATE,
     ROUTE,
     SATURATED,
     SEED,
     SEEDS,
-    SERIAL,
     SETTLED,
     SHIFT,
-    SINCE,
     SOLVES,
     STAMP,
     TOP,
@@ -67,59 +58,10 @@ from simnet.network.flows.state import (
     WEIGHT,
     WORK,
 )  # fmt: skip
+from simnet.network.flows.together import MANY, SAME, at_one_link, goes_at
 
+TURNS = 2  # for as many links, one after another; the rest is left to water-filling
 TIGHT = 1e-13  # a link with less of its capacity left is saturated
-SAME = 1e-13  # levels that differ by less are one level
-
-
-@inlined
-def mark_flow(slot, state, f):
-    """Flow f is to be settled again."""
-    if slot[f, MARK] != state[STAMP]:
-        slot[f, MARK] = state[STAMP]
-        slot[state[SEEDS], SEED] = f
-        state[SEEDS] += 1
-
-
-@inlined
-def mark_limited(chain, slot, state, link):
-    """So are the flows that `link` limits."""
-    f = chain[link, LIMITED]
-    while f >= 0:
-        mark_flow(slot, state, f)
-        f = slot[f, NEXT]
-
-
-@inlined
-def unlimit(chain, slot, f):
-    """Take flow f from the flows that its link limits."""
-    link = slot[f, LIMIT]
-    if link >= 0:
-        after, before = slot[f, NEXT], slot[f, PREVIOUS]
-        if before >= 0:
-            slot[before, NEXT] = after
-        else:
-            chain[link, LIMITED] = after
-        if after >= 0:
-            slot[after, PREVIOUS] = before
-        chain[link, LIMITED_COUNT] -= 1
-    slot[f, LIMIT] = NONE
-
-
-@kept
-def _count(route_start, route_share, flow, slot, links, chain, entry, link, shift):
-    """The load of a link and the highest level of flows limited elsewhere, counted from its flows."""
-    load, top = 0.0, 0.0
-    at = chain[link, FIRST]
-    while at >= 0:
-        f = at >> shift
-        load += route_share[route_start[slot[f, ROUTE]] + (at & ((1 << shift) - 1))] * flow[f, RATE]
-        if slot[f, LIMIT] != link and flow[f, LEVEL] > top:
-            top = flow[f, LEVEL]
-        at = entry[at, ENTRY_NEXT]
-    links[link, LOAD] = load
-    links[link, TOP] = top
-    chain[link, CHANGES] = 0
 
 
 @inlined
@@ -204,14 +146,10 @@ def _join(
             link = route_link[z]
             if chain[link, LINK_MARK] != stamp:
                 chain[link, LINK_MARK] = stamp
-                if chain[link, CHANGES] > chain[link, COUNT] + 32:  # rounding must not pile up
-                    _count(route_start, route_share, flow, slot, links, chain, entry, link, shift)
-                chain[touched_count, TOUCHED] = link
+                touch(route_start, route_share, flow, slot, links, chain, entry, link, shift, touched_count)
                 touched_count += 1
-                links[link, LEFT_NOW] = links[link, CAPACITY] - links[link, LOAD]
-                links[link, PER_LEVEL] = links[link, LARGEST] = 0.0
-                links[link, SATURATED] = -1.0
-                chain[link, SETTLED], chain[link, OPEN] = -1, 0
+                links[link, LARGEST], links[link, SATURATED] = 0.0, -1.0
+                chain[link, SETTLED] = -1
                 chain[link, HELD] = chain[link, LIMITED_COUNT]
                 if chain[link, HELD] > 0:  # are they still limited, when the water is at their level?
                     size = _put(queue_t, queue_i, size, links[link, LINK_LEVEL], -1 - link)
@@ -228,7 +166,15 @@ def _join(
         if route_start[r] == route_start[r + 1]:  # no shared link
             slot[f, FROZEN], flow[f, NEW_RATE], slot[f, NEW_LIMIT] = 1, flow[f, MOST], OWN
             opened -= 1
-    for i in range(first, flows):  # the levels at which their links would be saturated now
+    # the levels at which their links would be saturated now
+    if first == 0:
+        for k in range(touched_count):
+            link = chain[k, TOUCHED]
+            links[link, LARGEST] = links[link, PER_LEVEL]
+            chain[link, IN_QUEUE] = 1
+            size = _put(queue_t, queue_i, size, max(links[link, LEFT_NOW], 0.0) / links[link, PER_LEVEL], link)
+        return size, touched_count, opened, checks
+    for i in range(first, flows):
         r = slot[slot[i, SEED], ROUTE]
         for z in range(route_start[r], route_start[r + 1]):
             link = route_link[z]
@@ -336,12 +282,7 @@ def _commit(route_start, route_link, route_share, flow, slot, links, chain, heap
             unlimit(chain, slot, f)
             slot[f, LIMIT] = limit
             if limit >= 0:
-                first = chain[limit, LIMITED]
-                slot[f, NEXT], slot[f, PREVIOUS] = first, -1
-                if first >= 0:
-                    slot[first, PREVIOUS] = f
-                chain[limit, LIMITED] = f
-                chain[limit, LIMITED_COUNT] += 1
+                limited_by(chain, slot, f, limit)
         changed = abs(rate - was) > 1e-14 * rate
         if not changed:
             rate = was
@@ -353,15 +294,7 @@ def _commit(route_start, route_link, route_share, flow, slot, links, chain, heap
                 links[link, TOP] = level
         if not changed and flow[f, QUEUED] < np.inf:
             continue
-        left = max(flow[f, LEFT] - was * (t - flow[f, SINCE]), 0.0)
-        flow[f, LEFT], flow[f, SINCE], flow[f, RATE] = left, t, rate
-        finish = t
-        if left > 0.0:
-            finish = t + left / rate if rate > 0.0 else np.inf
-        flow[f, FINISH] = finish
-        if finish < flow[f, QUEUED]:
-            flow[f, QUEUED] = finish
-            schedule(heap_t, heap_row, state, finish, slot[f, SERIAL], 2 * f)
+        goes_at(flow, slot, heap_t, heap_row, state, f, rate, t)
     for k in range(touched_count):
         link = chain[k, TOUCHED]
         chain[link, CHANGES] += 1
@@ -385,14 +318,24 @@ def settle(
         else:
             slot[f, MARK] = 0
     state[SEEDS] = flows
-    if flows > 0:
+    turns = 0
+    while turns < TURNS and state[SEEDS] >= MANY:
+        marked = state[SEEDS]
+        if not at_one_link(
+            route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, t
+        ):  # fmt: skip
+            break
+        state[WORK] += marked
+        turns += 1
+    if state[SEEDS] > 0:
         touched_count = _fill(
             route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state
         )
         _commit(
             route_start, route_link, route_share, flow, slot, links, chain, heap_t, heap_row, state, touched_count, t
         )
-        state[SOLVES] += 1
         state[WORK] += state[SEEDS]
+    if flows > 0:
+        state[SOLVES] += 1
     state[SEEDS] = 0
     state[STAMP] += 1
