@@ -10,6 +10,7 @@ from simnet.analysis.reproduce import hdo, hdo_digits
 from simnet.analysis.reproduce.engine import SYSTEMS
 from simnet.analysis.reproduce.hdo_closed import ROWS, _contraction, predicted
 from simnet.analysis.reproduce.hdo_parts import Apart, UniformMLP, standard_digits
+from simnet.analysis.reproduce.workers import side_by_side
 from simnet.dataset import Parts
 
 TABLE = {  # FO, ZO, rv: a and Gamma, by another program
@@ -49,6 +50,14 @@ def test_parts_are_what_their_descriptions_say() -> None:
         assert np.abs(part).max() <= width**-0.5 and len(np.unique(part)) == len(part)
     assert np.abs(first[mlp.slices["layer1.weight"]]).max() > 0.99 / 8
     assert np.abs(Apart(7, 1, dim=3).arrays[1].mean(0)).max() < 1e-15
+
+
+def test_tasks_run_side_by_side_in_order_and_a_failure_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    tasks = [[fo, zo, rv] for fo, zo, rv in ROWS]
+    assert list(side_by_side(predicted, tasks)) == [list(predicted(*row)) for row in ROWS]
+    with pytest.raises(RuntimeError, match=r"predicted\(1, 0\) failed in its worker"):
+        list(side_by_side(predicted, [[1, 0]]))
+    assert "predicted() missing 1 required" in capfd.readouterr().err
 
 
 def test_every_experiment_draws() -> None:

@@ -11,6 +11,7 @@ import simnet
 from simnet.analysis.plot import BLUE, GREY, ORANGE, VERMILION
 from simnet.analysis.reproduce.claims import Claim, Result, Say, all_near, exact, mean, near, rising
 from simnet.analysis.reproduce.hdo_parts import HERE
+from simnet.analysis.reproduce.workers import side_by_side
 from simnet.models.problems.quadratic import Quadratic
 
 NO_LINKS: dict[str, Any] = {"timeline": False}
@@ -144,8 +145,10 @@ def _floor(fo: int, zo: int, rv: int, seed: int) -> tuple[float, float]:
 def floors(quick: bool, say: Say) -> Result:
     """R2."""
     found: dict[str, dict[str, float]] = {}
+    tasks = [(*row, seed) for row in ROWS for seed in range(SEEDS)]
+    measured = side_by_side(_floor, tasks)
     for fo, zo, rv in ROWS:
-        made = [_floor(fo, zo, rv, seed) for seed in range(SEEDS)]
+        made = [next(measured) for _ in range(SEEDS)]
         a, gamma = predicted(fo, zo, rv)
         name = f"{fo} FO, {zo} ZO, rv {rv}" if zo else f"{fo} FO"
         found[name] = {"a": mean([m[0] for m in made]), "Gamma": mean([m[1] for m in made]), "a0": a, "Gamma0": gamma}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from simnet.analysis.plot import BLUE, COLOURS, GREY
 from simnet.analysis.reproduce.claims import Claim, Result, Say, above, all_near, below, exact, mean, rising, std
 from simnet.analysis.reproduce.hdo_closed import NO_LINKS, population
 from simnet.analysis.reproduce.hdo_parts import HERE
+from simnet.analysis.reproduce.workers import side_by_side
 
 Numbers = dict[str, list[float]]  # population -> a number of each seed
 DIM = 650
@@ -48,14 +49,26 @@ def two_errors(one: Sequence[float], other: Sequence[float]) -> float:
     return 2 * math.sqrt(std(one) ** 2 / len(one) + std(other) ** 2 / len(other))
 
 
-def _late(record: simnet.Record, rows: int) -> dict[str, float]:
-    """Means over the last rows."""
-    return {name: float(record.rounds[name][-rows:].mean()) for name in ("validation_loss", "accuracy")}
+def run(scenario: dict[str, Any]) -> dict[str, Any]:
+    """What the experiments look at of a run, as JSON has it."""
+    record = simnet.run(scenario)
+    columns = {name: record.rounds[name].tolist() for name in ("sim_time_s", "validation_loss", "accuracy")}
+    return columns | {name: int(record.summary[name]) for name in ("messages", "wire_bytes")}
 
 
-def _trained(fo: int, zo: int, rv: int, rows: int, seed: int, **more: Any) -> dict[str, float]:
-    told = population(fo, zo, fast(rv)) | {"seed": seed, "problem": DIGITS | {"batch": 2}, "record": NO_LINKS} | more
-    return _late(simnet.run(told), rows)
+def _runs(scenarios: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return side_by_side(run, [[scenario] for scenario in scenarios])
+
+
+def _late(made: Iterator[dict[str, Any]], seeds: int, rows: int, name: str = "validation_loss") -> list[float]:
+    """The mean over the last rows, for each seed of the next runs."""
+    return [mean(next(made)[name][-rows:]) for _ in range(seeds)]
+
+
+def _rounds(fo: int, zo: int, rv: int, seed: int, **more: Any) -> dict[str, Any]:
+    """The scenario of a population that trains in rounds."""
+    parts = population(fo, zo, fast(rv)) | {"seed": seed, "problem": DIGITS | {"batch": 2}, "record": NO_LINKS}
+    return parts | more
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -71,11 +84,12 @@ def populations(quick: bool, say: Say) -> Result:
     """R3: B = 2, eta = 0.2, rv = 256 (kappa 3.5, threshold 17), 600 rounds, means of rounds 510 to 600, 8 seeds."""
     loss: Numbers = {}
     accuracy: Numbers = {}
+    algorithm = {"name": "HDO", "eta": 0.2}
+    made = _runs([_rounds(fo, zo, 256, seed, algorithm=algorithm, rounds=600, evaluate_every=30)
+                  for fo, zo in POPULATIONS for seed in range(8)])  # fmt: skip
     for fo, zo in POPULATIONS:
-        made = [_trained(fo, zo, 256, 4, seed, algorithm={"name": "HDO", "eta": 0.2}, rounds=600, evaluate_every=30)
-                for seed in range(8)]  # fmt: skip
-        name = label(fo, zo)
-        loss[name], accuracy[name] = ([m[k] for m in made] for k in ("validation_loss", "accuracy"))
+        name, here = label(fo, zo), [next(made) for _ in range(8)]
+        loss[name], accuracy[name] = ([mean(m[k][-4:]) for m in here] for k in ("validation_loss", "accuracy"))
         say(f"{name}: loss {_spread(loss[name])}, accuracy {mean(accuracy[name]):.3f}")
     order = ("1 FO + 15 ZO", "15 ZO", "1 FO", "1 ZO")
     quoted = {"1 ZO": 0.873, "1 FO": 0.909, "2 FO": 0.951, "15 ZO": 0.970, "1 FO + 15 ZO": 0.972, "16 FO": 0.973}
@@ -111,10 +125,13 @@ def _dots(figure: Figure, values: Mapping[str, Sequence[float]], title: str, log
 def bias_limited(quick: bool, say: Say) -> Result:
     """Counter-check of R3: eta = 0.01, rv = 10, 500 rounds, 3 seeds."""
     loss: Numbers = {}
-    for fo, zo in ((1, 0), (24, 0), (0, 24), (0, 64), (0, 256), (24, 256)):
+    chosen = ((1, 0), (24, 0), (0, 24), (0, 64), (0, 256), (24, 256))
+    algorithm = {"name": "HDO", "eta": 0.01}
+    made = _runs([_rounds(fo, zo, 10, seed, algorithm=algorithm, rounds=500, evaluate_every=500)
+                  for fo, zo in chosen for seed in range(3)])  # fmt: skip
+    for fo, zo in chosen:
         name = label(fo, zo)
-        loss[name] = [_trained(fo, zo, 10, 1, seed, algorithm={"name": "HDO", "eta": 0.01}, rounds=500,
-                               evaluate_every=500)["validation_loss"] for seed in range(3)]  # fmt: skip
+        loss[name] = _late(made, 3, 1)
         say(f"{name}: {_spread(loss[name])}")
     centre = mean([mean(v) for v in loss.values()])
     claim = all_near("all populations follow the same curve: no order may be claimed",
@@ -130,9 +147,11 @@ def draw_bias_limited(figure: Figure, data: dict[str, Any]) -> None:
 def rates(quick: bool, say: Say) -> Result:
     """3 FO + 90 ZO, rv = 10, 500 rounds, 3 seeds, five step sizes."""
     loss: Numbers = {}
-    for eta in (0.005, 0.01, 0.05, 0.1, 0.5):
-        loss[f"{eta:g}"] = [_trained(3, 90, 10, 1, seed, algorithm={"name": "HDO", "eta": eta}, rounds=500,
-                                     evaluate_every=500)["validation_loss"] for seed in range(3)]  # fmt: skip
+    chosen = (0.005, 0.01, 0.05, 0.1, 0.5)
+    made = _runs([_rounds(3, 90, 10, seed, algorithm={"name": "HDO", "eta": eta}, rounds=500, evaluate_every=500)
+                  for eta in chosen for seed in range(3)])  # fmt: skip
+    for eta in chosen:
+        loss[f"{eta:g}"] = _late(made, 3, 1)
         say(f"eta {eta:g}: {_spread(loss[f'{eta:g}'])}")
     means = {name: mean(values) for name, values in loss.items()}
     return Result([
@@ -160,10 +179,11 @@ def networks(quick: bool, say: Say) -> Result:
     for title, eta, chosen in (("0.05", 0.05, ((0, 1), (1, 0), (4, 0), (0, 16), (4, 16))),
                                ("0.2/0.1", {"fo": 0.2, "zo": 0.1}, ((4, 0), (0, 16), (4, 16)))):  # fmt: skip
         algorithm = {"name": "HDO", "eta": eta, "warmup": 20, "ramp": 20}
+        made = _runs([_rounds(fo, zo, 64, seed, problem=problem, algorithm=algorithm, rounds=500, evaluate_every=50)
+                      for fo, zo in chosen for seed in range(3)])  # fmt: skip
         for fo, zo in chosen:
             name = f"{label(fo, zo)}\neta {title}"
-            loss[name] = [_trained(fo, zo, 64, 3, seed, problem=problem, algorithm=algorithm, rounds=500,
-                                   evaluate_every=50)["validation_loss"] for seed in range(3)]  # fmt: skip
+            loss[name] = _late(made, 3, 3)
             say(f"{name.replace(chr(10), ', ')}: {_spread(loss[name])}")
     means = {name.replace("\n", ", "): mean(values) for name, values in loss.items()}
     slow, quicker = "eta 0.05", "eta 0.2/0.1"
@@ -188,7 +208,8 @@ def draw_networks(figure: Figure, data: dict[str, Any]) -> None:
 # ---- R5 and R6: simulated time -------------------------------------------------------------------------------------
 
 
-def _timed(fo: int, zo: int, rv: int, zo_step: float, seed: int, exchange: float, **more: Any) -> simnet.Record:
+def _timed(fo: int, zo: int, rv: int, zo_step: float, seed: int, exchange: float, **more: Any) -> dict[str, Any]:
+    """The scenario of a population in simulated time."""
     nodes: dict[str, Any] = {"step": 1.0, "jitter": 0.1, "estimator": fast(rv)}
     if zo:
         nodes["groups"] = [{"count": zo, "oracle": "zo", "step": zo_step}]
@@ -196,7 +217,7 @@ def _timed(fo: int, zo: int, rv: int, zo_step: float, seed: int, exchange: float
         "seed": seed, "nodes": nodes, "rounds": 100_000, "record": NO_LINKS,
         "network": {"nodes": fo + zo, "graph": "complete", "link": {"latency": exchange, "bandwidth": "1 Tbit/s"}},
     }  # fmt: skip
-    return simnet.run(told | more)
+    return told | more
 
 
 TIMED = ((1, 0, 1.0), (0, 15, 1.0), (1, 15, 1.0), (0, 15, 4.0), (1, 15, 4.0))
@@ -211,17 +232,16 @@ def times(quick: bool, say: Say) -> Result:
     curves: dict[str, Any] = {}
     met: Numbers = {}
     unequal = 0.0
+    more = {"problem": DIGITS | {"batch": 2}, "algorithm": {"name": "HDOReady", "eta": 0.2}, "evaluate_period": 40.0,
+            "stop": {"sim_time": 400.0}}  # fmt: skip
+    made = _runs([_timed(fo, zo, 256, cost, seed, 0.05, **more) for fo, zo, cost in TIMED for seed in range(6)])
     for fo, zo, cost in TIMED:
-        name = f"{label(fo, zo)}, {cost:g}" if zo else label(fo, zo)
-        records = [_timed(fo, zo, 256, cost, seed, 0.05, problem=DIGITS | {"batch": 2}, evaluate_period=40.0,
-                          algorithm={"name": "HDOReady", "eta": 0.2}, stop={"sim_time": 400.0})
-                   for seed in range(6)]  # fmt: skip
-        loss = np.array([record.rounds["validation_loss"] for record in records])
-        at = records[0].rounds["sim_time_s"]
+        name, runs = f"{label(fo, zo)}, {cost:g}" if zo else label(fo, zo), [next(made) for _ in range(6)]
+        loss, at = np.array([each["validation_loss"] for each in runs]), np.array(runs[0]["sim_time_s"])
         early[name], middle[name] = (loss[:, int(np.argmin(abs(at - t)))].tolist() for t in (80, 200))
         late[name] = loss[:, -3:].mean(1).tolist()
-        met[name] = [record.summary["messages"] / 2 for record in records]
-        unequal += sum(abs(r.summary["wire_bytes"] - r.summary["messages"] * 4 * DIM) for r in records)
+        met[name] = [each["messages"] / 2 for each in runs]
+        unequal += sum(abs(each["wire_bytes"] - each["messages"] * 4 * DIM) for each in runs)
         curves[name] = {"t": at.tolist(), "loss": loss.mean(0).tolist()}
         say(f"{name}: t=80 {mean(early[name]):.3f}, t=200 {mean(middle[name]):.3f}, end {_spread(late[name])}, "
             f"{mean(met[name]):.0f} exchanges")  # fmt: skip
@@ -259,12 +279,13 @@ def classes(quick: bool, say: Say) -> Result:
     split = {"name": "by_oracle", "fo": [0, 1, 2, 3, 4], "zo": [5, 6, 7, 8, 9]}
     problem = DIGITS | {"copies": "one", "split": split, "batch": 8}
     found: Numbers = {}
-    for fo, zo in ((4, 0), (0, 16), (4, 16)):
+    chosen = ((4, 0), (0, 16), (4, 16))
+    more = {"problem": problem, "algorithm": {"name": "HDOReady", "eta": 0.05}, "evaluate_period": 100.0,
+            "stop": {"sim_time": 300.0}}  # fmt: skip
+    made = _runs([_timed(fo, zo, 64, 1.0, seed, 0.1, **more) for fo, zo in chosen for seed in range(4)])
+    for fo, zo in chosen:
         name = label(fo, zo)
-        found[name] = [
-            _late(_timed(fo, zo, 64, 1.0, seed, 0.1, problem=problem, evaluate_period=100.0, stop={"sim_time": 300.0},
-                         algorithm={"name": "HDOReady", "eta": 0.05}), 1)["accuracy"] for seed in range(4)
-        ]  # fmt: skip
+        found[name] = _late(made, 4, 1, "accuracy")
         say(f"{name}: accuracy {_spread(found[name])}")
     claims = [
         below("accuracy of 4 FO nodes alone, who hold digits 0 to 4", 0.57, mean(found["4 FO"])),

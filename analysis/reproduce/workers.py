@@ -1,0 +1,73 @@
+"""Independent runs of an experiment, two at a time, each in a Python of its own with one thread.
+
+A worker reads lines of JSON, [function, arguments], and answers each with a line. It is a fresh interpreter, so callers
+need no guard round their main module, and nothing of theirs is copied.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from simnet.registry import package_path
+
+WORKERS = min(2, os.cpu_count() or 1)
+
+
+def side_by_side(function: Callable[..., Any], tasks: Sequence[Sequence[Any]]) -> Iterator[Any]:
+    """Yields `function(*task)` of each task, in order; a function of a module, arguments and results as JSON has them.
+
+    Raises RuntimeError, with what the worker said, where one fails.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+    paths = [str(package_path()[0].parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    workers = [
+        subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                         env=environment) for _ in range(min(WORKERS, len(tasks)))
+    ]  # fmt: skip
+    for worker in workers:
+        idle.put(worker)
+
+    def run(task: Sequence[Any]) -> Any:
+        worker = idle.get()
+        assert worker.stdin is not None and worker.stdout is not None
+        try:
+            worker.stdin.write(json.dumps([name, list(task)]) + "\n")
+            worker.stdin.flush()
+            answer = worker.stdout.readline()
+        finally:
+            idle.put(worker)
+        if not answer:
+            raise RuntimeError(f"{name}{tuple(task)} failed in its worker; its words stand above")
+        return json.loads(answer)
+
+    try:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            yield from pool.map(run, tasks)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def serve() -> None:
+    """Answer tasks until the input ends."""
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        module, _, attribute = name.partition(":")
+        found = getattr(importlib.import_module(module), attribute)(*arguments)
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()
