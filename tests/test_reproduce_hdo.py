@@ -37,6 +37,7 @@ def test_rules_about_means_count_standard_errors() -> None:
     assert not hdo_digits.parted("apart", near, [1.05, 1.15, 0.95]).holds
     assert hdo_digits.tied("level", near, [1.01, 1.11, 0.91], 0.02).holds
     assert not hdo_digits.tied("level", near, far, 0.5).holds
+    assert hdo_digits.no_worse("below", near, far).holds and not hdo_digits.no_worse("above", far, near).holds
 
 
 def test_parts_are_what_their_descriptions_say() -> None:

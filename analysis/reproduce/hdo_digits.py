@@ -44,6 +44,13 @@ def tied(claim: str, one: Sequence[float], other: Sequence[float], within: float
     return Claim(claim, f"within {within:.2g}", f"{mean(one):.4g} and {mean(other):.4g}", gap <= within, condition)
 
 
+def no_worse(claim: str, one: Sequence[float], other: Sequence[float]) -> Claim:
+    """The mean of one exceeds that of the other by two standard errors of their difference at most, or 0.01."""
+    by = max(two_errors(one, other), 0.01)
+    return Claim(claim, f"at most {mean(other) + by:.4g}", f"{mean(one):.4g} (the other {mean(other):.4g})",
+                 mean(one) <= mean(other) + by)  # fmt: skip
+
+
 def two_errors(one: Sequence[float], other: Sequence[float]) -> float:
     """Twice the standard error of the difference of two means."""
     return 2 * math.sqrt(std(one) ** 2 / len(one) + std(other) ** 2 / len(other))
@@ -191,8 +198,8 @@ def networks(quick: bool, say: Say) -> Result:
     claims = [
         rising("4 FO < 1 FO < 1 ZO", {k: means[k] for k in (f"4 FO, {slow}", f"1 FO, {slow}", f"1 ZO, {slow}")}),
         rising("16 ZO < 1 FO", {k: means[k] for k in (f"16 ZO, {slow}", f"1 FO, {slow}")}),
-        *(tied(f"the hybrid is no worse than {part}", [min(mean(hybrid), mean(loss[f"{part}\n{slow}"]))], hybrid,
-               max(two_errors(hybrid, loss[f"{part}\n{slow}"]), 0.01)) for part in ("4 FO", "16 ZO")),
+        *(no_worse(f"the hybrid is no worse than {part}", hybrid, loss[f"{part}\n{slow}"])
+          for part in ("4 FO", "16 ZO")),
         rising("larger steps: the hybrid lies between its parts",
                {k: means[k] for k in (f"4 FO, {quicker}", f"4 FO + 16 ZO, {quicker}", f"16 ZO, {quicker}")},
                "kappa 38.7 is above the threshold 6 and noise limits the error"),
