@@ -96,11 +96,12 @@ def _compressed(data: Skewed, quick: bool, say: Say) -> list[Claim]:
     several: dict[str, tuple[float, float]] = {}
     for graph, compressor, gamma, Q in settings:
         point = data.gap(data.fixed_point(mixing(graph, data.n), gamma, Q).mean(0))
-        floor = float(deli_coco(data, compressor, gamma, Q, ROUNDS, graph, every=ROUNDS).rounds["objective_gap"][-1])
+        rounds = 2 * ROUNDS if Q == 1 else ROUNDS  # the limit itself: X - Z has vanished by then, on the ring too
+        floor = float(deli_coco(data, compressor, gamma, Q, rounds, graph, every=rounds).rounds["objective_gap"][-1])
         (one if Q == 1 else several)[f"{graph}, {_name(compressor)}, gamma {gamma}, Q={Q}"] = (point, floor)
         say(f"{graph}, {_name(compressor)}, gamma {gamma}, Q = {Q}: floor {floor:.4e}, fixed point {point:.4e}")
     return [
-        all_near("P2: compressed floors are the fixed point's with Q = 1", one, 1e-3, "gamma the same in both"),
+        all_near("P2: compressed floors are the fixed point's with Q = 1", one, 1e-4, "gamma the same in both"),
         all_near("P2: with Q > 1 within 10 %", several, 0.1, "up to 40 % where compression errors are the bottleneck"),
     ]
 
