@@ -6,6 +6,7 @@
     simnet bench time                the time plane alone: messages per second of its tiers
     simnet bench values              values that do not go in step, against a hand-written floor
     simnet bench kernels             closed-form gradients against automatic ones
+    simnet bench estimators          zeroth-order estimates of all nodes against a loop over them and a copy
     simnet bench compressors         compressors on all nodes against a loop over them and a copy of the states
     simnet bench network             models of the network against real TCP; the flow engine's speed, beside SimGrid's
 
@@ -29,6 +30,7 @@ PARTS = {  # each has `rows(chosen)`, which gives its results one by one
     "pairwise": "simnet.benches.pairwise",
     "kernels": "simnet.benches.kernels",
     "compressors": "simnet.benches.compressors",
+    "estimators": "simnet.benches.estimators",
     "network": "simnet.benches.network",
 }
 

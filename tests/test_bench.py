@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simnet import bench
-from simnet.benches import common, compressors, kernels, time, values
+from simnet.benches import common, compressors, estimators, kernels, time, values
 from simnet.prepare import prepare
 
 
@@ -58,3 +58,10 @@ def test_a_part_prints_one_json_object_a_line(capsys: pytest.CaptureFixture[str]
     bench.main(["values", "--nodes", "4", "5", "--repeats", "1", "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["nodes"] for row in rows] == [4, 5]
+
+
+def test_every_estimator_is_measured_beside_a_loop_and_a_copy() -> None:
+    for name in estimators.NAMES:
+        row = estimators.measure(name, 4, 1, "cpu")
+        assert row["job"] == f"estimators, {name}" and row["to_copy"] > 0 and row["loop_to_simnet"] > 0
+    assert "loop_to_simnet" not in estimators.measure("fwd_grad_fast", 65, 1, "cpu")
