@@ -33,6 +33,7 @@ from simnet.timeplane.account import NeedsEvents, NeedsWalker
 from simnet.timeplane.walker import NeedsItems
 
 _FOLLOWED = {"stop": {}, "target": {}, "execution.tier": "auto", "record.timeline": False, "record.messages": False}
+_WORTH_FOLLOWING = 1 << 22  # bytes of one state
 WORTH_COMPILING = 300_000  # messages: fewer take the plain walker less time than loading compiled code
 WORTH_COMPILING_SHARED = 20_000  # the same over shared links, where the plain walker needs 20 to 70 us more for each
 
@@ -123,9 +124,13 @@ def estimate(
 
 
 def followed_bytes(plan: Plan, dtype: Any) -> int | None:
-    """The bytes of states that a lockstep program keeps, from following its first rounds; None for other programs."""
+    """The bytes of states that a lockstep program keeps, from following its first rounds; None for other programs, and
+    where one state is small.
+    """
     from simnet.valueplane.footprint import Footprint
 
+    if plan.network.n * plan.problem.dim * dtype.itemsize < _WORTH_FOLLOWING:
+        return None
     algorithm, execution = plan.algorithm, plan.scenario.execution
     if execution.node_run or execution.executor != "batched" or execution.tier == "processes":
         return None

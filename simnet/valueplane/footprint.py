@@ -41,6 +41,11 @@ class Footprint(Batched):
     def mask(self, recording: Recording, task: int, mark: int) -> np.ndarray:
         raise ProgramError("nothing is computed here")
 
+    def _together(self, task: Task, recording: Recording, graph: Graph) -> None:
+        if task.kind == "read":
+            raise ProgramError("nothing is computed here")
+        super()._together(task, recording, graph)
+
     def _segment(self, tasks: list[Task], recording: Recording, graph: Graph) -> None:
         SegmentPlan(tasks, graph, self).commit()
 
