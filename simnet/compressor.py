@@ -97,8 +97,9 @@ class Compressor(ABC):
 
 
 class Wire(NamedTuple):
-    """What a compressed Value takes on the wire: for all hosts, or an array over hosts; `exact`: a function of the
-    compressed vector, in whose place `bits` is a bound.
+    """What a compressed Value takes on the wire, for all hosts or as arrays over hosts. Where `compressor` is given
+    the size depends on the compressed vector: `bits` and `index_bits` are bounds, and the compressor finds the size
+    from the vector and its `single` draws.
     """
 
     bits: Bits

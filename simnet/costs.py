@@ -3,7 +3,7 @@
     flops        the call's FLOP over the host's `compute`; or what a device profile says (`simnet.device_profile`)
     calibrated   the median of at least 15 calls on this machine's device, alone, after a warm-up
     measured     every call as it happens: run alone and timed (a node run)
-    replay       the durations that a measured or calibrated run has recorded
+    replay       the durations that a measured run has recorded, call by call
 
 A `step` goes before all of them. Durations of a device, measured or by its profile, are divided by the host's `speed`.
 
@@ -47,6 +47,7 @@ class Costs(ABC):
     name: str
     per_call = False  # whether each call has a duration of its own
     rate: Callable[[], float] | None = None  # FLOP/s of plain arithmetic on the device that is measured
+    used_rate: float | None = None  # the same, once a run has asked for it
     on_arrival = False  # whether that is known only when the node gets there: it takes a node run
 
     @abstractmethod
@@ -62,7 +63,10 @@ class Costs(ABC):
     def flop_per_s(self, book: Book, hosts: np.ndarray) -> np.ndarray:
         """FLOP/s of plain arithmetic (`node.work`) on the device, (S,); NaN where it is not known."""
         here = np.isnan(book.profiles.compute_N[hosts]) & (book.profiles.device_N[hosts] == "")
-        return np.where(here, self.rate() if self.rate is not None and here.any() else np.nan, np.nan)
+        if self.rate is None or not here.any():
+            return np.full(len(hosts), np.nan)
+        self.used_rate = self.rate()
+        return np.where(here, self.used_rate, np.nan)
 
     def facts(self) -> dict[str, Any]:
         """What the record's header says of the durations."""
@@ -269,15 +273,20 @@ class Measured(Costs):
         self.calls.append(Call(int(recording.members[0]), occurrence, oracle, seconds))
         return np.array([seconds])
 
+    def facts(self) -> dict[str, Any]:
+        return {} if self.used_rate is None else {"work_flop_per_s": self.used_rate}
+
 
 class Replayed(Costs):
-    """The durations of calls as a measured run recorded them; those of a calibrated run by their sizes."""
+    """The durations of calls as a measured run recorded them, and its rate of plain arithmetic (None: not used)."""
 
     name = "replay"
     per_call = True
 
-    def __init__(self, calls: Mapping[str, np.ndarray], source: str) -> None:
+    def __init__(self, calls: Mapping[str, np.ndarray], source: str, work_flop_per_s: float | None = None) -> None:
         self.source = source
+        if work_flop_per_s is not None:
+            self.rate = lambda: work_flop_per_s
         order = np.lexsort((calls["node"], calls["call"]))
         self._call, self._node = calls["call"][order], calls["node"][order]
         self._seconds, self._oracle = calls["seconds"][order], calls["oracle"][order]
@@ -316,19 +325,26 @@ def replayed(directory: Path) -> Costs:
         source = record.header.get("cost_source", "unknown")
         raise DataError(f"{directory} has no durations to replay: its durations are {source!r}, and only a run with "
                         "'nodes: {durations: measured}' records them")  # fmt: skip
-    return Replayed(record.durations, str(directory))
+    return Replayed(record.durations, str(directory), record.header.get("work_flop_per_s"))
 
 
 def source_of(scenario: Scenario) -> Costs:
     """The scenario's source of durations. Raises an InputError for a profile or a record that is not there."""
     nodes = scenario.nodes
+    given = {"nodes.device": nodes.device} | {f"nodes.groups.{i}.device": g.device for i, g in enumerate(nodes.groups)}
+    named = {field: name for field, name in given.items() if name is not None}
+    if named and (nodes.durations == "measured" or isinstance(nodes.durations, Replay)):
+        raise ScenarioError(
+            "a profile prices calls of one size alike, and these durations are those of each call: give the hosts "
+            "`compute`, `step` or `speed`, or take calibrated durations",
+            field=next(iter(named)),
+        )
     if isinstance(nodes.durations, Replay):
         try:
             return replayed(scenario.base_dir / nodes.durations.replay)
         except DataError as error:
             raise ScenarioError(str(error), field="nodes.durations.replay") from None
-    given = {"nodes.device": nodes.device} | {f"nodes.groups.{i}.device": g.device for i, g in enumerate(nodes.groups)}
-    profiles = {name: _profile(scenario, name, field) for field, name in given.items() if name is not None}
+    profiles = {name: _profile(scenario, name, field) for field, name in named.items()}
     if nodes.durations == "calibrated":
         return Calibrated(profiles)
     if nodes.durations == "measured":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 from typer.testing import CliRunner
 
 import simnet
+from simnet.algorithm import Algorithm, Program
 from simnet.calibration import Calibration, MeasuredCall, calibrate
 from simnet.cli import app
 from simnet.costs import Timing
 from simnet.device_profile import CONV, GEMM, POINTWISE, VIEW, DeviceProfile, Operators
 from simnet.errors import InputError, ScenarioError
+from simnet.node import Node
 from simnet.record import Record
 from simnet.valueplane.operators import operators
 from simnet.valueplane.stopwatch import Stopwatch
@@ -258,6 +261,37 @@ def test_plain_arithmetic_is_charged_at_the_devices_rate_of_products(tmp_path: P
     record = simnet.run(scenario(nodes={"device": str(tmp_path / "made_up.yaml")}, **works))
     np.testing.assert_allclose(record.nodes["compute_s"], 5e9 / TRUE.gemm, rtol=1e-12)
     assert (simnet.run(scenario(nodes={"durations": "calibrated"}, **works)).nodes["compute_s"] > 0).all()
+
+
+@dataclass(frozen=True)
+class Works(Algorithm):
+    """A gradient, and arithmetic that is no oracle's."""
+
+    mixing: ClassVar[str | None] = None
+    connected: ClassVar[bool] = False
+
+    def program(self, node: Node) -> Program:
+        x = node.initial("x")
+        for _ in node.rounds():
+            x = x - 0.1 * (yield node.gradient(x))
+            yield node.work(1e6)
+            node.report(x=x)
+
+
+def test_plain_arithmetic_is_replayed_at_the_rate_that_was_measured(tmp_path: Path) -> None:
+    ours = scenario(algorithm=Works())
+    measured = simnet.run(ours | {"nodes": {"durations": "measured"}}, out=tmp_path / "measured")
+    assert measured.header["work_flop_per_s"] > 0
+    replayed = simnet.run(ours | {"nodes": {"durations": {"replay": str(tmp_path / "measured")}}})
+    assert replayed.summary["log_hash"] == measured.summary["log_hash"]
+    np.testing.assert_array_equal(replayed.nodes["compute_s"], measured.nodes["compute_s"])
+
+
+@pytest.mark.parametrize("durations", ["measured", {"replay": "a_record"}])
+def test_a_groups_profile_is_not_quietly_passed_over(durations: Any) -> None:
+    groups = [{"nodes": [1], "device": "made_up.yaml"}]
+    with pytest.raises(ScenarioError, match=r"nodes\.groups\.0\.device.*those of each call"):
+        simnet.run(scenario(nodes={"durations": durations, "groups": groups}))
 
 
 @pytest.mark.parametrize(
