@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from simnet.benches import table
-from simnet.benches.common import prepared
+from simnet.benches.common import node_rows, prepared
 
 
 @pytest.mark.parametrize("case", table.CASES, ids=lambda case: f"{case.label} {case.problem.get('hidden', '')}")
 def test_the_floors_gradient_is_the_problems(case: table.Case) -> None:
     plan, device, _ = prepared(table.scenario(case, 5, "cpu"))
-    features, labels = table.node_rows(plan, device)
+    features, labels = node_rows(plan, device)
     make: Any = table._by_hand if case.by_hand else table._automatic
     gradient_of = make(case, plan, features, labels, device) if case.by_hand else make(plan, features, labels)
     state = plan.problem.initial("x").repeat(5, 1) + 0.1 * torch.randn(5, plan.problem.dim)

@@ -133,7 +133,7 @@ def _floor(job: Job, plan: Plan, device: Any, dense: bool, states: dict[str, Any
     """The job by hand: all nodes in batched tensors, written-out backward pass, gossip as one product or by index."""
     import torch
 
-    n, (features, labels) = plan.network.n, _node_rows(plan, device)
+    n, (features, labels) = plan.network.n, node_rows(plan, device)
     source, target = plan.topology.edges(0)
     neighbours = torch.from_numpy(source.reshape(n, DEGREE).copy()).to(device)
     w = torch.zeros(n, n, device=device)
@@ -181,21 +181,22 @@ def _floor(job: Job, plan: Plan, device: Any, dense: bool, states: dict[str, Any
     return watch.seconds
 
 
-def _node_rows(plan: Plan, device: Any) -> tuple[Any, Any]:
+def node_rows(plan: Plan, device: Any) -> tuple[Any, Any]:
     """Every node's own rows as tensors (n, ROWS, features) and (n, ROWS)."""
     import torch
 
     parts = plan.problem.parts()  # type: ignore[attr-defined]
     rows = np.stack(parts.rows)
-    return (torch.from_numpy(parts.dataset.train_x[rows].astype(np.float32)).to(device),
-            torch.from_numpy(parts.dataset.train_y[rows]).to(device))  # fmt: skip
+    x = parts.dataset.train_x[rows]
+    x = x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32)
+    return torch.from_numpy(x).to(device), torch.from_numpy(parts.dataset.train_y[rows]).to(device)
 
 
 def _loop(job: Job, plan: Plan, states: dict[str, Any]) -> float:
     """The job as a plain loop: one module and one optimizer per node, gossip included."""
     import torch
 
-    n, (features, labels) = plan.network.n, _node_rows(plan, "cpu")
+    n, (features, labels) = plan.network.n, node_rows(plan, "cpu")
     neighbours = [[] for _ in range(n)]  # type: list[list[int]]
     for s, t in zip(*plan.topology.edges(0), strict=True):
         neighbours[int(t)].append(int(s))

@@ -15,12 +15,12 @@ import platform
 import statistics
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from simnet.benches.common import DEGREE, ETA, ROWS, drawn_rows, prepared, simulated
+from simnet.benches.common import DEGREE, ETA, ROWS, drawn_rows, node_rows, prepared, simulated
 from simnet.benches.timing import Row, Stopwatch, Timed, interleaved, ratio
 from simnet.dataset import Dataset
 from simnet.prepare import Plan
@@ -162,17 +162,6 @@ def floor(case: Case, plan: Plan, device: Any) -> float:
     return watch.seconds
 
 
-def node_rows(plan: Plan, device: Any) -> tuple[Any, Any]:
-    """Every node's own rows as tensors (n, ROWS, features) and (n, ROWS)."""
-    import torch
-
-    parts = plan.problem.parts()  # type: ignore[attr-defined]
-    rows = np.stack(parts.rows)
-    x = parts.dataset.train_x[rows]
-    x = x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32)
-    return torch.from_numpy(x).to(device), torch.from_numpy(parts.dataset.train_y[rows]).to(device)
-
-
 def _by_hand(case: Case, plan: Plan, features: Any, labels: Any, device: Any) -> Callable[..., Any]:
     """The written-out gradient of a piece of nodes."""
     import torch
@@ -285,8 +274,6 @@ def _node_run(plan: Plan, device: Any, dtype: Any) -> float:
     scenario = plan.scenario.with_values({"execution.node_run": True})
     watch = Stopwatch(device)
     with watch.running(), RecordWriter(None, {}, "") as writer:
-        from dataclasses import replace
-
         attempts(replace(plan, scenario=scenario), writer, None, lambda book, kind: Following(book, device, dtype))
     return watch.seconds
 
