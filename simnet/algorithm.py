@@ -18,10 +18,13 @@ generator method of that name, listed in `roles`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from simnet.compressor import Compressor
 from simnet.node import Node
+
+if TYPE_CHECKING:
+    from simnet.book import Book
 
 Program = Generator[Any, Any, None]
 
@@ -71,6 +74,14 @@ class Algorithm:
         sender. Optional; None where the number differs from round to round, or is not declared.
         """
         return None
+
+    def check(self, book: Book) -> None:
+        """Refuse parameters that do not fit the run's nodes: raises an InputError. Called before the start."""
+
+    @property
+    def second_derivatives(self) -> str:
+        """What of it rests on second derivatives, by name: losses that bend at kinks are refused. Empty: nothing."""
+        return ""
 
     @property
     def compressors(self) -> dict[str, Compressor]:

@@ -110,16 +110,20 @@ class Book:
         """Seconds of one call of an oracle on `size` rows (None: all the node's) at each of `hosts`; `call` gives those
         of this very call, where every call has its own.
         """
-        if self.costs.per_call:
-            base = self._shared(hosts, name, size, call())
-        else:
-            key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
-            known = self._base_seconds.get(key)
-            if known is None:
-                alone = self.costs.alone(self, hosts, name, size)
-                known = self._base_seconds[key] = self._shared(hosts, name, size, alone)
-            base = known
+        per_call = self.costs.per_call
+        base = self._shared(hosts, name, size, call()) if per_call else self.base_seconds(hosts, name, size)
         return self.profiles.varied(base, occurrence, self.seed, hosts)
+
+    def base_seconds(self, hosts: np.ndarray, name: str, size: Size | None) -> np.ndarray:
+        """Seconds of a call before jitter and stragglers, (S,). Raises ScenarioError where every call has its own."""
+        if self.costs.per_call:
+            raise ScenarioError("they are known call by call, so no node has a speed: take `calibrated` ones",
+                                field="nodes.durations", value=self.costs.name)  # fmt: skip
+        key = (name, size, hosts.tobytes() if len(hosts) < self.n else None)
+        if key not in self._base_seconds:
+            alone = self.costs.alone(self, hosts, name, size)
+            self._base_seconds[key] = self._shared(hosts, name, size, alone)
+        return self._base_seconds[key]
 
     def _shared(self, hosts: np.ndarray, name: str, size: Size | None, alone: np.ndarray) -> np.ndarray:
         """Seconds of a call that takes one accelerator `alone` seconds on the device (NaN: its FLOP decide)."""

@@ -89,6 +89,11 @@ class Sample:
     def mask(self) -> Value:
         return self._recording.per_node(self.mask_n.astype(np.float64))
 
+    def where(self, keep_n: np.ndarray) -> Sample:
+        """Those of the sample for whom `keep_n`, one entry for each host, is true."""
+        kept_n = self.mask_n & keep_n
+        return Sample(np.flatnonzero(kept_n), kept_n, self._recording)
+
     def __repr__(self) -> str:
         return f"Sample({self.hosts.tolist()})"
 
@@ -145,6 +150,10 @@ class Node:
     def index(self) -> Value:
         """The node's number within its role."""
         return self._r.index()
+
+    def durations(self, oracle: str = "gradient") -> np.ndarray:
+        """Seconds of one call of an oracle at each host, before jitter and stragglers, (n,); NaN outside one's role."""
+        return self._r.durations(oracle)
 
     def degree(self, side: str = "in") -> Value:
         """Neighbours on the `in` or `out` side of the topology."""

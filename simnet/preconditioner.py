@@ -60,13 +60,10 @@ class Scaling(ABC):
         """D_k from D_{k-1} and the statistic h_k; all of shape (d,)."""
 
     def positive(self, D: Any) -> Any:
-        """What one divides by."""
+        """What one divides by; NaN where D is not finite, so that a run ends as diverged and does not stand still."""
         size = torch.abs(D)
-        return size + self.alpha if self.positivity == "add" else torch.clamp(size, min=self.alpha)
-
-    def divided(self, u: Any, D: Any) -> Any:
-        """u / positive(D)."""
-        return u if self.statistic == "none" else u / self.positive(D)
+        size = size + self.alpha if self.positivity == "add" else torch.clamp(size, min=self.alpha)
+        return torch.where(torch.isfinite(size), size, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -79,4 +76,7 @@ class Unscaled(Scaling):
         return h
 
     def update(self, D: Any, h: Any, k: int) -> Any:
+        return D
+
+    def positive(self, D: Any) -> Any:
         return D

@@ -8,7 +8,7 @@ import numpy as np
 
 from simnet import mixing as mixings
 from simnet.batches import check_batch
-from simnet.errors import ScenarioError, TopologyError, UnknownName, nearest
+from simnet.errors import CapabilityError, ScenarioError, TopologyError, UnknownName, nearest
 from simnet.network.places import host_number
 from simnet.recording import capability
 from simnet.topology import is_connected, require_connected, require_tree
@@ -31,6 +31,8 @@ def check(plan: Plan) -> None:
     _check_ways(plan)
     _check_compressors(plan, name)
     capability(algorithm, plan.book())
+    _check_second_derivatives(plan)
+    algorithm.check(plan.book())
     if algorithm.partners_by_time:
         for role in plan.members:
             plan.book().partners(role)
@@ -98,6 +100,17 @@ def _check_compressors(plan: Plan, name: str) -> None:
                 "qsgd_unbiased, or an algorithm that feeds errors back (CHOCOSGD)",
                 field=where,
             )
+
+
+def _check_second_derivatives(plan: Plan) -> None:
+    """Refuse a model of straight pieces where the algorithm rests on second derivatives."""
+    asking, kink = plan.algorithm.second_derivatives, plan.problem.kink
+    if asking and kink:
+        raise CapabilityError(
+            f"{asking} rests on second derivatives, and {type(plan.problem).__name__} has {kink} in it, which has none "
+            "at its kink and 0 elsewhere, so that Hessian-vector products miss what the kinks do: take a smooth "
+            "activation ('activation: tanh' or gelu), or what rests on gradients alone, such as the scaling adam"
+        )
 
 
 def notes(plan: Plan) -> list[str]:

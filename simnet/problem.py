@@ -38,6 +38,7 @@ class Problem(ABC):
         dim: D.
         samples_N: int64 (N,), rows of data at each node; zeros where f_i is deterministic.
         has_test: whether `validate` has rows to look at.
+        kink: a function in the model that bends at points and is straight elsewhere (relu); empty for none.
         closed_forms: whether `closed_losses`, `closed_gradients` and `closed_hvps` are given.
     """
 
@@ -46,6 +47,7 @@ class Problem(ABC):
     samples_N: np.ndarray
     has_test: bool = False
     closed_forms: ClassVar[bool] = False
+    kink: str = ""  # a function in it that has no second derivative, such as relu
     wire_dtype: str | None = None  # the format of its numbers on the wire, where the problem declares one
     device: Any = None
     dtype: Any = None

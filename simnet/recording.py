@@ -248,6 +248,11 @@ class Recording:
         number_n[hosts] = np.arange(len(hosts))
         return self.per_node(number_n)
 
+    def durations(self, oracle: str) -> np.ndarray:
+        hosts, seconds_n = self.book.members[self.role], np.full(self.book.n, np.nan)
+        seconds_n[hosts] = self.book.base_seconds(hosts, oracle, self.book.batch)
+        return seconds_n
+
     def degree(self, side: str) -> Value:
         return self.per_node(np.bincount(self._ends(side)[0], minlength=self.book.n).astype(np.float64))
 

@@ -271,7 +271,8 @@ class Simulation:
             row["nodes"] = len(hosts)
         if "x" in states and self.values.computes:
             row |= self._evaluate(states, hosts)
-            self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
+            if np.isfinite(row["objective"]):  # a diverged run keeps its last good states
+                self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
         row["host_time_s"] = time.perf_counter() - self.began
         if self.values.watch is not None:
             row["host_tensor_s"] = self.values.watch.seconds()
@@ -281,7 +282,9 @@ class Simulation:
         for name, value in row.items():
             self.columns.setdefault(name, []).append(value)
         if "objective" in row and not np.isfinite(row["objective"]):
-            raise Diverged(f"the objective is {row['objective']} after round {index + 1}; "
+            good = self.columns["round"][-2:-1]
+            kept = f"the states of round {good[0]} are kept; " if good else ""
+            raise Diverged(f"the objective is {row['objective']} after round {index + 1}; {kept}"
                            f"{Outcome.DIVERGED.advice}")  # fmt: skip
 
     def _keep_durations(self) -> None:

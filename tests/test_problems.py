@@ -52,6 +52,7 @@ def problems(nodes: int, features: int, seed: int, l2: float) -> list[Problem]:
         Logistic(made_up(nodes, features, 2, seed), l2=l2, weighting="samples"),
         MLP(made_up(nodes, features, 3, seed), seed, hidden=4, l2=l2),
         MLP(made_up(nodes, features, 2, seed), seed, hidden=[5, 3], l2=l2),
+        MLP(made_up(nodes, features, 3, seed), seed, hidden=[4, 3], activation="tanh", l2=l2),
         Quadratic(nodes, seed, dim=features, noise=0.5),
     ]
 

@@ -40,6 +40,8 @@ class CNN(LayeredProblem):
     Raises InputError where the rows are no square images, or too small for so many stages.
     """
 
+    kink = "relu"
+
     def __init__(
         self,
         parts: Parts,

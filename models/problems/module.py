@@ -17,7 +17,7 @@ from simnet.errors import DataError, InputError, ScenarioError
 from simnet.lazy import torch
 from simnet.models.problems.data import Weighting
 from simnet.models.problems.layered import LayeredProblem
-from simnet.models.problems.module_check import check_rows, check_vmap, refuse_batch_norm
+from simnet.models.problems.module_check import check_rows, check_vmap, kink_of, refuse_batch_norm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,6 +91,7 @@ class Module(LayeredProblem):
         self._counted: dict[str, tuple[float, float]] = {}
         self._on("cpu", torch.float32)
         self._widest = max(data.features, check_rows(self, *self._some_rows(4)))
+        self.kink = kink_of(self, self._some_rows(2)[0])
 
     def _make(self, module: Any, arguments: dict[str, Any], classes: int | None, base_dir: Path | None) -> nn.Module:
         """The module that `module` means, drawn under the seed where it is made here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simnet.errors import InputError
 from simnet.lazy import torch
@@ -108,3 +108,21 @@ def check_vmap(problem: Module) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
+_STRAIGHT = ("relu", "leaky_relu", "prelu", "rrelu", "hardtanh", "hardsigmoid", "hardswish", "threshold")
+
+
+def kink_of(problem: Module, X_BF: Tensor) -> str:
+    """The first function that a forward pass runs which has no second derivative at its kinks; empty for none."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            names.append(func.overloadpacket.__name__.rstrip("_"))
+            return func(*args, **(kwargs or {}))
+
+    names: list[str] = []
+    with torch.no_grad(), Seen():
+        problem.forward(problem.named(torch.as_tensor(problem.initial_point("x"), dtype=torch.float32)), X_BF)
+    return next((name for name in names if name in _STRAIGHT), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Transformer(LayeredProblem):
     """A causal transformer over blocks of T characters; cross entropy of the next character at each of the T places.
 
-    h = E[a] + P; in each layer h += O attention(norm(h)) and h += M_2 relu(M_1 norm(h) + m_1) + m_2 (norms
+    h = E[a] + P; in each layer h += O attention(norm(h)) and h += M_2 s(M_1 norm(h) + m_1) + m_2 (norms
     first, as GPT-2 has them); z = U norm(h), untied from E. Attention has `heads` heads, softmax(q k' / sqrt(width
     / heads)) v over the places up to one's own. norm: mean 0 and variance 1 over the width, then a scale and a
     shift. x = (embedding, position, then by layer norm1, qkv, out, norm2, up, down, then norm, unembedding);
@@ -39,6 +39,7 @@ class Transformer(LayeredProblem):
         width: E.
         heads: divides `width`.
         layers: L.
+        activation: s, `relu`, or `gelu` (as GPT-2), which has second derivatives everywhere.
         l2: ridge coefficient on all parameters.
         weighting: f as the mean over nodes or over samples.
     """
@@ -51,6 +52,7 @@ class Transformer(LayeredProblem):
         width: int = 32,
         heads: int = 4,
         layers: int = 2,
+        activation: Literal["relu", "gelu"] = "relu",
         l2: float = 0.0,
         weighting: Weighting = "nodes",
     ) -> None:
@@ -61,6 +63,7 @@ class Transformer(LayeredProblem):
             raise InputError(
                 f"Transformer: width = {width}, heads = {heads}, layers = {layers}; heads divide the width"
             )
+        self.activation, self.kink = activation, "relu" if activation == "relu" else ""
         self.places, self.classes = data.features, data.classes
         self.width, self.heads, self.layers, self.seed, self._parts = width, heads, layers, seed, parts
         dim = sum(math.prod(shape) for shape in self.shapes.values())
@@ -119,6 +122,6 @@ class Transformer(LayeredProblem):
             score_BHTT = q_BHTK @ k_BHTK.mT / math.sqrt(self.width // self.heads)
             seen_BHTK = torch.softmax(score_BHTT.masked_fill(later_TT, -math.inf), -1) @ v_BHTK
             h_BTE = h_BTE + linear(seen_BHTK.transpose(1, 2).flatten(2), f"{at}.out")
-            up = torch.relu(linear(norm(h_BTE, f"{at}.norm2"), f"{at}.up"))
-            h_BTE = h_BTE + linear(up, f"{at}.down")
+            up = linear(norm(h_BTE, f"{at}.norm2"), f"{at}.up")
+            h_BTE = h_BTE + linear(getattr(functional, self.activation)(up), f"{at}.down")
         return functional.linear(norm(h_BTE, "norm"), p["unembedding"]).mT
