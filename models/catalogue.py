@@ -15,6 +15,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "AugDGM": "simnet.models.algorithms.aug_dgm:AugDGM",
         "LocalSGD": "simnet.models.algorithms.local_sgd:LocalSGD",
         "FedAvg": "simnet.models.algorithms.fedavg:FedAvg",
+        "FedOpt": "simnet.models.algorithms.fedopt:FedOpt",
         "HDO": "simnet.models.algorithms.hdo:HDO",
         "HDOInTurn": "simnet.models.algorithms.hdo:HDOInTurn",
         "HDOReady": "simnet.models.algorithms.hdo:HDOReady",

@@ -163,7 +163,8 @@ def test_two_nodes_and_one_step() -> None:
     """f(x) = x^2/2 - x at both: one step of 0.1 from 0 gives 0.1."""
     problem = Quadratics(np.ones((2, 1)), np.ones((2, 1)))
     for algorithm in ALL:
-        if algorithm not in ("FedAvg", "OverlapLocalSGD", "SwarmSGDInTurn", "HDOInTurn", "ChocoGossip", *BY_TIME):
+        others = ("FedAvg", "FedOpt", "OverlapLocalSGD", "SwarmSGDInTurn", "HDOInTurn", "ChocoGossip")
+        if algorithm not in (*others, *BY_TIME):
             record = run(problem, algorithm, eta=0.1, graph="path", rounds=1)
             assert record.final["x"].tolist() == [[0.1], [0.1]], algorithm
 
@@ -193,8 +194,8 @@ def test_complete_graph_equals_centralised_sgd_on_minibatches(algorithm: str) ->
 
 @pytest.mark.parametrize("graph", ("edgeless", "ring"))
 @pytest.mark.parametrize(
-    "algorithm", sorted({*ALL} - {"OverlapLocalSGD", "GossipLearning", "ChocoGossip"})
-)  # pulled to its own past; hears nobody; takes no gradient
+    "algorithm", sorted({*ALL} - {"FedOpt", "OverlapLocalSGD", "GossipLearning", "ChocoGossip"})
+)  # steps adaptively; pulled to its own past; hears nobody; takes no gradient
 def test_a_single_node_is_gradient_descent(algorithm: str, graph: str) -> None:
     problem = Quadratics.drawn(1, 3)
     expected = dense.all_reduce(problem.gradient, problem.start, 0.2, 12)

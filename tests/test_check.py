@@ -39,6 +39,7 @@ NOT_APPLICABLE = {
     "AllReduceSGD": {RELIABLE},
     "SAVIC": {RELIABLE},
     "LocalSGD": {RELIABLE},
+    "FedOpt": {RELIABLE},
     "FedAvg": {RELIABLE, "runs alone, n = 1"},
     "SGP": {MEAN},
     "PushDIGing": {MEAN},

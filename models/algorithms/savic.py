@@ -73,8 +73,9 @@ class SAVIC(Algorithm):
     Reference: Chezhegov, Skorik, Khachaturov, Shalagin, Avetisyan, Takac, Kholodov and Beznosikov, Russian Math.
     Surveys 79(6), 2024 (arXiv 2406.00846).
     Departs: probes are drawn apart at each node; D starts from `warm_up` statistics at the first point; momentum,
-    partial participation and gossip are ours. All nodes hear of each average, also those that did not take part. Where
-    nodes make different numbers of steps, they end together: who makes fewer begins later in the round's count.
+    partial participation (through a server) and gossip are ours. All nodes hear of each average, also those that did
+    not take part. Where nodes make different numbers of steps, they end together: who makes fewer begins later in the
+    round's count.
 
     >>> SAVIC(eta=0.1, H=5).scope
     'global'
