@@ -9,6 +9,7 @@ vector v (Hutchinson's estimate of the Hessian's diagonal). Steps are divided by
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -28,10 +29,11 @@ class Scaling(ABC):
     Args:
         alpha: the floor of the scaling; the largest gain of a coordinate is 1/alpha, so it is no mere guard.
         positivity: `floor` divides by max(alpha, |D|), `add` by |D| + alpha.
-        warm_up: statistics at the first point whose mean D starts from.
+        warm_up: statistics at the first point that D starts from; they count as so many updates.
     """
 
     statistic: ClassVar[Statistic] = "gradient"
+    linear: ClassVar[bool] = False  # whether D follows from means of statistics: a node may then send their mean alone
 
     beta: float = 0.999  # how slowly D changes
     alpha: float = 1e-3  # floor of the scaling
@@ -52,8 +54,8 @@ class Scaling(ABC):
         return self.beta
 
     @abstractmethod
-    def first(self, h: Any) -> Any:
-        """D from the mean of the first statistics."""
+    def first(self, *h: Any) -> Any:
+        """D from the statistics at the first point."""
 
     @abstractmethod
     def update(self, D: Any, h: Any, k: int) -> Any:
@@ -72,11 +74,19 @@ class Unscaled(Scaling):
 
     statistic: ClassVar[Statistic] = "none"
 
-    def first(self, h: Any) -> Any:
-        return h
+    def first(self, *h: Any) -> Any:
+        return h[0]
 
     def update(self, D: Any, h: Any, k: int) -> Any:
         return D
 
     def positive(self, D: Any) -> Any:
         return D
+
+
+def mean(values: Sequence[Any]) -> Any:
+    """Their arithmetic mean; Values or tensors of one shape."""
+    total = values[0]
+    for each in values[1:]:
+        total = total + each
+    return total / len(values)

@@ -32,6 +32,17 @@ def test_digits_are_scikit_learns_in_a_fixed_order() -> None:
     assert np.array_equal(np.append(data.train_y, data.test_y), y[order])
 
 
+def test_badly_scaled_digits_have_a_factor_for_each_pixel() -> None:
+    plain, badly = digits(), digits(spread=10)
+    factor = np.exp(np.random.RandomState(123).uniform(-np.log(10), np.log(10), 64))
+    np.testing.assert_array_equal(badly.train_x, plain.train_x * factor)
+    np.testing.assert_array_equal(badly.test_x, plain.test_x * factor)
+    assert factor.min() < 0.15 and factor.max() > 9 and np.array_equal(plain.train_x, digits(spread=1).train_x)
+    assert not np.array_equal(badly.train_x, digits(spread=10, spread_seed=4).train_x)
+    with pytest.raises(DataError, match="spread = 0.5; give 1"):
+        digits(spread=0.5)
+
+
 def test_heart_scale_has_two_classes_and_zeros_for_what_it_leaves_out() -> None:
     data = heart_scale(test_fraction=0.0)
     assert data.train_x.shape == (270, 13) and not data.has_test and data.classes == 2

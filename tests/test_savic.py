@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_one_local_step_is_distributed_scaled_sgd(scaling: Any) -> None:
     for k in range(12):
         g = gradient(x)
         x = x - 0.05 * g / scaling.positive(d)
-        d = scaling.update(d, statistic(g), k)
+        d = scaling.update(d, statistic(g), k + 10)
     record = run(SAVIC(eta=0.05, scaling=scaling), Quadratic(6, 0, dim=8, condition=20.0), 12, count=6)
     np.testing.assert_allclose(record.final["x"], x.repeat(6, 1).numpy(), atol=1e-12, rtol=0)
 
@@ -111,6 +112,7 @@ def test_bytes_of_a_round_are_those_of_the_table(options: dict[str, Any], vector
 def test_the_second_vector_is_amortised_by_refreshing_seldom() -> None:
     sent = [run(SAVIC(scaling=Adam(), refresh=3), DIGITS, r, count=5).summary["wire_bytes"] for r in range(1, 7)]
     assert np.diff(sent).tolist() == [20_800, 41_600, 20_800, 20_800, 41_600]
+    assert sent[0] == 11 * 20_800  # the first round has the ten statistics of the warm-up, too
 
 
 def test_hessian_vector_products_are_charged() -> None:
@@ -146,7 +148,7 @@ def by_hand(algorithm: SAVIC, steps: list[int], rounds: int) -> np.ndarray:
                 u[i] = algorithm.beta1 * u[i] + s[i]
                 x[i] -= algorithm.eta * u[i] / algorithm.scaling.positive(d).numpy()
         mean = (hessian_ND if hessian else s).mean(0)
-        d = algorithm.scaling.update(d, torch.from_numpy(mean), k)
+        d = algorithm.scaling.update(d, torch.from_numpy(mean), k + 10)
         x[:] = x.mean(0)
         u[:] = {"sync": u.mean(0), "keep": u, "reset": 0.0}[algorithm.momentum]
     return x
@@ -227,16 +229,28 @@ def test_a_scaling_of_its_own_stays_where_a_node_is_not_drawn() -> None:
 
 
 def test_statistics_without_end_are_a_named_outcome_and_the_last_good_round_is_kept() -> None:
-    """A gradient of 1e30 squared has no float32: D is infinite, and steps divided by it would stand still."""
-    problem = Quadratic.from_arrays(np.full((3, 1), 1e30), np.ones((3, 2)))
+    """Gradients of 1e21 squared have no float32: D is infinite, and steps divided by it would stand still."""
+    problem = Quadratic.from_arrays(np.full((3, 1), 1e18), np.ones((3, 2)))
     single = {"device": "cpu", "dtype": "float32"}
-    record = run(SAVIC(eta=0.1, scaling=Adam()), problem, 6, count=3, evaluate_every=1, execution=single)
+    record = run(SAVIC(eta=1000.0, scaling=Adam()), problem, 6, count=3, evaluate_every=1, execution=single)
     assert record.outcome == (
-        "diverged: the objective is nan after round 2; the states of round 1 are kept; a reported value is no longer "
+        "diverged: the objective is nan after round 3; the states of round 2 are kept; a reported value is no longer "
         "finite; try a smaller step size, or `missing` other than this one"
     )
-    assert record.rounds["round"].tolist() == [1, 2]
-    np.testing.assert_allclose(record.final["x"], 0.1, rtol=1e-6)
+    assert record.rounds["round"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(record.final["x"], 1e3 - 999e3, rtol=1e-6)  # a step of eta g/D: 1, then -999, times 1000
+
+
+@pytest.mark.parametrize("scaling", ["adam", "oasis"])
+def test_it_trains_a_transformer_on_the_characters_of_a_text_file(scaling: str, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("the node sends what the server wants. " * 60)
+    problem = {
+        "name": "Transformer", "activation": "gelu", "width": 8, "heads": 2, "layers": 1, "batch": 8,
+        "data": {"name": "text", "path": str(tmp_path / "words.txt"), "block": 8},
+    }  # fmt: skip
+    algorithm = {"name": "SAVIC", "eta": 0.01, "H": 4, "beta1": 0.9, "scaling": {"name": scaling, "alpha": 1e-2}}
+    record = run(algorithm, problem, 15, count=2, evaluate_every=15)
+    assert record.rounds["objective"][-1] < 0.5 * np.log(17)
 
 
 # ---- the reproductions that are exact -------------------------------------------------------------------------------

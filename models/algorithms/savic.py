@@ -13,7 +13,7 @@ from simnet.book import Book
 from simnet.errors import ScenarioError
 from simnet.lazy import torch
 from simnet.node import Node, Sample, Verb
-from simnet.preconditioner import Scaling, Unscaled
+from simnet.preconditioner import Scaling, Unscaled, mean
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SAVIC(Algorithm):
 
         H times, i in S:  u_i <- beta1 u_i + g_i(x_i);  x_i <- x_i - eta u_i / positive(D)
         x, s <- means over S of x_i and of the statistics s_i of the last local step
-        D <- update(D, s, p)
+        D <- update(D, s, warm_up + p)
 
     Shapes: x_i, u_i, g_i, s_i and D (d,). `global` scaling is this, and what the paper analyses. `local_sync`: each
     node keeps a D of its own, from its own statistic, at averages; `local_step`: at every local step ("Adam locally,
@@ -68,7 +68,8 @@ class SAVIC(Algorithm):
             paper's): D then differs a little from node to node.
 
     Sends, per round, of b-byte numbers, up and down for each node: d b, and d b more each for a global statistic and
-    for synchronised momentum. The first round also averages the warm-up's statistic, where the scaling is global.
+    for synchronised momentum. Before the first round a global scaling averages the warm-up's statistics: one vector
+    where D is linear in them (oasis), else all, since it is their means that are to be squared.
     A collective is always reliable; under `gossip` a missing message counts as the node's own.
     Reference: Chezhegov, Skorik, Khachaturov, Shalagin, Avetisyan, Takac, Kholodov and Beznosikov, Russian Math.
     Surveys 79(6), 2024 (arXiv 2406.00846).
@@ -134,7 +135,7 @@ class SAVIC(Algorithm):
                 g = yield node.gradient(x, batch=sample, among=active)
                 if scaled and stepwise:
                     s = yield from self._statistic(node, at, g, sample, active)
-                    D = _at(active, self.scaling.update(D, s, most * p + h), D)
+                    D = _at(active, self.scaling.update(D, s, most * p + h + self.scaling.warm_up), D)
                     scale = self.scaling.positive(D)
                 u = _at(active, self.beta1 * u + g, u) if self.beta1 else g
                 x = _at(active, x - self.eta * (u / scale if scaled else u), x)
@@ -146,7 +147,7 @@ class SAVIC(Algorithm):
                 s = yield from self._fresh(node, x, chosen)
                 s = (yield self._mean(node, chosen, s)) if self.scope == "global" else s
             if due:
-                changed = self.scaling.update(D, s, (p + 1) // self.refresh - 1)
+                changed = self.scaling.update(D, s, (p + 1) // self.refresh - 1 + self.scaling.warm_up)
                 D = changed if self.scope == "global" else _at(chosen, changed, D)
                 scale = self.scaling.positive(D)
             node.report(x=x)
@@ -192,16 +193,17 @@ class SAVIC(Algorithm):
         return (yield from self._statistic(node, x, g, sample, who))
 
     def _warm_up(self, node: Node, x: Any) -> Generator[Any, Any, Any]:
-        """D from the mean of some statistics at the first point."""
-        total, count = node.zeros(), self.scaling.warm_up
+        """D from some statistics at the first point."""
         if self.scaling.statistic == "none":
-            return total
-        for _ in range(count):
-            total = total + (yield from self._fresh(node, x, None))
-        mean = total / count
+            return node.zeros()
+        found = []
+        for _ in range(self.scaling.warm_up):
+            found.append((yield from self._fresh(node, x, None)))
         if self.scope == "global":
-            mean = yield self._mean(node, None, mean)
-        return self.scaling.first(mean)
+            sent = [mean(found)] if self.scaling.linear else found
+            (got,) = yield (self._mean(node, None, *sent),)
+            found = got if len(sent) > 1 else [got]
+        return self.scaling.first(*found)
 
 
 def _at(who: Sample, new: Any, old: Any) -> Any:

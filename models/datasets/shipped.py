@@ -7,16 +7,30 @@ from importlib.resources import files
 import numpy as np
 
 from simnet.dataset import Dataset, class_numbers, hold_out
+from simnet.errors import DataError
 from simnet.models.datasets.libsvm import parse
 
 _TRAINING_DIGITS = 1437
 
 
-def digits() -> Dataset:
-    """8x8 handwritten digits: 64 features in [0, 1], 10 classes, 1,437 training and 360 test rows."""
+def digits(*, spread: float = 1.0, spread_seed: int = 123) -> Dataset:
+    """8x8 handwritten digits: 64 features in [0, 1], 10 classes, 1,437 training and 360 test rows.
+
+    Args:
+        spread: above 1, pixel j is multiplied by exp(u_j), u_j uniform between -ln spread and ln spread: features so
+            badly scaled as to need steps of their own, for adaptive methods.
+        spread_seed: of the u_j, 64 numbers of numpy's RandomState.
+
+    Raises:
+        DataError: a spread below 1.
+    """
+    if not 1 <= spread < float("inf"):
+        raise DataError(f"digits: spread = {spread}; give 1 (as they are) or more, such as 10")
     with files("simnet.models.datasets").joinpath("embedded/digits.npz").open("rb") as stream:
         rows = np.load(stream)["rows"]
     x, y, cut = np.ascontiguousarray(rows[:, :64] / 16.0), rows[:, 64].astype(np.int64), _TRAINING_DIGITS
+    if spread > 1:
+        x = x * np.exp(np.random.RandomState(spread_seed).uniform(-np.log(spread), np.log(spread), 64))
     licence = "CC BY 4.0; E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, doi:10.24432/C50P49"
     return Dataset("digits", x[:cut], y[:cut], x[cut:], y[cut:], 10, licence)
 

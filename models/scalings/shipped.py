@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from simnet.lazy import torch
-from simnet.preconditioner import Scaling, Statistic
+from simnet.preconditioner import Scaling, Statistic, mean
 
 
 @dataclass(frozen=True)
 class RMSProp(Scaling):
     """D_k^2 = beta D_{k-1}^2 + (1 - beta) g_k^2, with the averaged gradient (Tieleman and Hinton, 2012)."""
 
-    def first(self, h: Any) -> Any:
-        return torch.abs(h)
+    def first(self, *h: Any) -> Any:
+        return torch.sqrt(mean([torch.square(each) for each in h]))
 
     def update(self, D: Any, h: Any, k: int) -> Any:
         beta = self.beta_at(k)
@@ -38,12 +38,13 @@ class OASIS(Scaling):
     """D_k = beta D_{k-1} + (1 - beta) v * (Hessian v), v of random signs (Jahani et al., ICLR 2022)."""
 
     statistic: ClassVar[Statistic] = "hessian"
+    linear: ClassVar[bool] = True
 
     beta: float = 0.99
     alpha: float = 1e-2
 
-    def first(self, h: Any) -> Any:
-        return h
+    def first(self, *h: Any) -> Any:
+        return mean(h)
 
     def update(self, D: Any, h: Any, k: int) -> Any:
         beta = self.beta_at(k)
