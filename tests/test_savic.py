@@ -241,16 +241,16 @@ def test_statistics_without_end_are_a_named_outcome_and_the_last_good_round_is_k
     np.testing.assert_allclose(record.final["x"], 1e3 - 999e3, rtol=1e-6)  # a step of eta g/D: 1, then -999, times 1000
 
 
-@pytest.mark.parametrize("scaling", ["adam", "oasis"])
-def test_it_trains_a_transformer_on_the_characters_of_a_text_file(scaling: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scaling", [{"name": "adam", "alpha": 1e-2}, {"name": "oasis"}], ids=["adam", "oasis"])
+def test_it_trains_a_transformer_on_the_characters_of_a_text_file(scaling: Any, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("the node sends what the server wants. " * 60)
     problem = {
         "name": "Transformer", "activation": "gelu", "width": 8, "heads": 2, "layers": 1, "batch": 8,
         "data": {"name": "text", "path": str(tmp_path / "words.txt"), "block": 8},
     }  # fmt: skip
-    algorithm = {"name": "SAVIC", "eta": 0.01, "H": 4, "beta1": 0.9, "scaling": {"name": scaling, "alpha": 1e-2}}
-    record = run(algorithm, problem, 15, count=2, evaluate_every=15)
-    assert record.rounds["objective"][-1] < 0.5 * np.log(17)
+    algorithm = {"name": "SAVIC", "eta": 0.01, "H": 4, "beta1": 0.9, "scaling": scaling}
+    record = run(algorithm, problem, 30, count=2, evaluate_every=30)
+    assert record.rounds["objective"][-1] < 0.6 * np.log(17)  # of so many characters
 
 
 # ---- the reproductions that are exact -------------------------------------------------------------------------------
