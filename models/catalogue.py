@@ -20,6 +20,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "HDOInTurn": "simnet.models.algorithms.hdo:HDOInTurn",
         "HDOReady": "simnet.models.algorithms.hdo:HDOReady",
         "SAVIC": "simnet.models.algorithms.savic:SAVIC",
+        "OptEx": "simnet.models.algorithms.optex:OptEx",
+        "OptExReplicated": "simnet.models.algorithms.optex:OptExReplicated",
         "DeLiCoCo": "simnet.models.algorithms.deli_coco:DeLiCoCo",
         "ChocoGossip": "simnet.models.algorithms.choco_gossip:ChocoGossip",
         "ChocoSGD": "simnet.models.algorithms.choco_sgd:ChocoSGD",
@@ -132,6 +134,16 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "adam": "simnet.models.scalings.shipped:Adam",
         "oasis": "simnet.models.scalings.shipped:OASIS",
         "adahessian": "simnet.models.scalings.shipped:AdaHessian",
+    },
+    "kernels": {
+        "matern52": "simnet.gaussian_process:Matern52",
+        "rbf": "simnet.models.kernels.shipped:RBF",
+    },
+    "steps": {
+        "sgd": "simnet.first_order:SGD",
+        "momentum": "simnet.models.steps.shipped:Momentum",
+        "adam": "simnet.models.steps.shipped:Adam",
+        "scaled": "simnet.models.steps.shipped:Scaled",
     },
     "mixings": {
         "metropolis": "simnet.mixing:metropolis",

@@ -17,7 +17,7 @@ generator method of that name, listed in `roles`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from simnet.compressor import Compressor
@@ -82,6 +82,12 @@ class Algorithm:
     def second_derivatives(self) -> str:
         """What of it rests on second derivatives, by name: losses that bend at kinks are refused. Empty: nothing."""
         return ""
+
+    def notes(self, members: Mapping[str, int], dim: int) -> list[str]:
+        """What a reader of the results should know of these hyper-parameters, with so many `members` of each role and
+        vectors of `dim` numbers.
+        """
+        return []
 
     @property
     def compressors(self) -> dict[str, Compressor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 Shape = tuple[int, ...]
@@ -24,6 +25,19 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     function.rowwise = True  # type: ignore[attr-defined]
     return function
+
+
+def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors that, given Values, becomes one task with all its arithmetic inside; it changes none of its
+    arguments, and given tensors it computes at once. Tensors may stand in lists.
+    """
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        value = next(_values(args), None)
+        return function(*args) if value is None else value.graph.call(function, args)
+
+    return call
 
 
 class Ref:

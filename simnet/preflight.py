@@ -116,7 +116,7 @@ def _check_second_derivatives(plan: Plan) -> None:
 def notes(plan: Plan) -> list[str]:
     """What a reader of the results should know of an algorithm in this network."""
     algorithm, network = plan.algorithm, plan.network
-    said = []
+    said = algorithm.notes({role: len(hosts) for role, hosts in plan.members.items()}, plan.problem.dim)
     if algorithm.lost_for_good and network.policy != "retry" and _can_lose(plan):
         said.append(
             f"messages can get lost for good (policy {network.policy}), and {type(algorithm).__name__} needs every "

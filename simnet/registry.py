@@ -40,11 +40,15 @@ INJECTED: dict[str, frozenset[str]] = {
     "mixings": frozenset({"src", "dst", "n", "grain"}),
     "compressors": frozenset(),
     "scalings": frozenset(),
+    "kernels": frozenset(),
+    "steps": frozenset(),
     "estimators": frozenset(),
 }
 PARTS_WITHIN = {
     "Compressor": "compressors",
     "Scaling": "scalings",
+    "Kernel": "kernels",
+    "FirstOrderStep": "steps",
 }  # base class -> the kind of part that a parameter of that type takes
 _ONE = {
     "algorithms": "algorithm",
@@ -55,6 +59,8 @@ _ONE = {
     "mixings": "mixing",
     "compressors": "compressor",
     "scalings": "scaling",
+    "kernels": "kernel",
+    "steps": "step",
     "estimators": "estimator",
 }
 

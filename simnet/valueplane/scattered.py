@@ -144,12 +144,15 @@ class Scattered(Following):
             levels.setdefault(cell.level, {}).setdefault(cell.key, []).append(cell)
         self._pending.clear()
         for level in sorted(levels):
-            for key, cells in levels[level].items():
+            for key, cells in levels.pop(level).items():  # what nobody asks for again goes with its level
                 results = self._together(key, cells)
                 for cell, value in zip(cells, results, strict=True):
                     cell.value, cell.args, cell.level = value, [], 0
 
     def _together(self, key: Any, cells: list[Cell]) -> Any:
+        if len(cells) == 1 and isinstance(key, Task) and key.kind == "map":  # a server's: no batch to make
+            (cell,) = cells
+            return [super().evaluate(key, [a.value for a in cell.args], *cell.info)]
         operands = [torch.stack([c.args[j].value for c in cells]) for j in range(len(cells[0].args))]
         if isinstance(key, Task):
             return self._tasks_together(key, cells, operands).unbind(0)

@@ -1,0 +1,1 @@
+"""First-order steps: momentum, Adam, and steps divided by a scaling."""
