@@ -83,6 +83,11 @@ class Algorithm:
         """What of it rests on second derivatives, by name: losses that bend at kinks are refused. Empty: nothing."""
         return ""
 
+    @property
+    def condition(self) -> float:
+        """The largest condition number of a linear system that it solves: rounding grows by so much on its way to x."""
+        return 1.0
+
     def notes(self, members: Mapping[str, int], dim: int) -> list[str]:
         """What a reader of the results should know of these hyper-parameters, with so many `members` of each role and
         vectors of `dim` numbers.

@@ -41,6 +41,8 @@ NOT_APPLICABLE = {
     "LocalSGD": {RELIABLE},
     "FedOpt": {RELIABLE},
     "FedAvg": {RELIABLE, "runs alone, n = 1"},
+    "OptEx": {RELIABLE, "bytes by formula", "runs alone, n = 1"},  # its first rounds send less
+    "OptExReplicated": {RELIABLE, "bytes by formula"},
     "SGP": {MEAN},
     "PushDIGing": {MEAN},
     "RelaySGD": {MEAN},

@@ -60,6 +60,10 @@ class _Guessing(Algorithm):
     def check(self, book: Book) -> None:
         self._points(len(book.members[self.computing]))
 
+    @property
+    def condition(self) -> float:
+        return 1.0 + self.T0 / self.ridge if self.ridge else float("inf")
+
     def notes(self, members: Mapping[str, int], dim: int) -> list[str]:
         N, said = self._points(members[self.computing]), []
         if not self._guesses(N):

@@ -15,6 +15,7 @@ from simnet.record import Record
 from simnet.session import run
 
 ONES_WITHIN, MEAN_WITHIN, VALUES_WITHIN = 1e-12, 1e-10, 1e-12
+ROUNDOFF = 2.0**-53
 ACROSS_TIERS = 1e-9  # clocks: max-plus steps and events add the same durations in another order
 
 
@@ -118,8 +119,11 @@ def _first_mean(record: Record) -> float:
     return float(np.mean(starts))
 
 
-def _same(one: Record, other: Record, names: str, where: str, cure: str, clocks_within: float = 0.0) -> None:
+def _same(
+    subject: Subject, one: Record, other: Record, names: str, where: str, cure: str, clocks_within: float = 0.0
+) -> None:
     """Clocks must agree to `clocks_within`, bytes exactly, values to rounding."""
+    values_within = max(VALUES_WITHIN, 10 * ROUNDOFF * subject.algorithm.condition)
     for table, column, within in _COMPARED:
         a, b = getattr(one, table)[column], getattr(other, table)[column]
         within = clocks_within if within is None else within
@@ -132,7 +136,7 @@ def _same(one: Record, other: Record, names: str, where: str, cure: str, clocks_
     for name, a in one.final.items():
         b = other.final[name]
         off = float(np.abs(a - b).max(initial=0.0)) / max(1.0, float(np.abs(a).max(initial=0.0)))
-        if not off <= VALUES_WITHIN:
+        if not off <= values_within:
             raise Failed(f"{where}, {names} differ in {name} by {off:.2g} of its size", cure)
 
 
@@ -148,8 +152,15 @@ def _node_run(subject: Subject) -> str:
             sections: dict[str, Any] = {"problem": {"name": "Quadratic", "dim": dim}, "network": network}
             where = f"{when}, n = {NODES}, d = {dim}"
             nodes = subject.run(**sections, execution={"node_run": True})
-            _same(subject.run(**sections, execution={"tier": "events"}), nodes, "group run and node run", where, cure)
-            _same(subject.run(**sections), nodes, "group run and node run", where, cure, ACROSS_TIERS)
+            _same(
+                subject,
+                subject.run(**sections, execution={"tier": "events"}),
+                nodes,
+                "group run and node run",
+                where,
+                cure,
+            )
+            _same(subject, subject.run(**sections), nodes, "group run and node run", where, cure, ACROSS_TIERS)
     return ""
 
 
@@ -164,7 +175,9 @@ def _executors(subject: Subject) -> str:
         for dim in (3, NODES):
             sections: dict[str, Any] = {"problem": {"name": "Quadratic", "dim": dim}, "network": network}
             one = subject.run(**sections, execution={"executor": "one_by_one"})
-            _same(subject.run(**sections), one, "batched and one-by-one", f"{when}, n = {NODES}, d = {dim}", cure)
+            _same(
+                subject, subject.run(**sections), one, "batched and one-by-one", f"{when}, n = {NODES}, d = {dim}", cure
+            )
     return ""
 
 
