@@ -48,6 +48,9 @@ CATALOGUE: dict[str, dict[str, str]] = {
     },
     "problems": {
         "Quadratic": "simnet.models.problems.quadratic:Quadratic",
+        "Sphere": "simnet.models.problems.synthetic:Sphere",
+        "Rosenbrock": "simnet.models.problems.synthetic:Rosenbrock",
+        "Ackley": "simnet.models.problems.synthetic:Ackley",
         "LeastSquares": "simnet.models.problems.linear:LeastSquares",
         "LinearRegression": "simnet.models.problems.linear:LinearRegression",
         "Logistic": "simnet.models.problems.logistic:Logistic",
@@ -70,6 +73,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
     },
     "splits": {
         "iid": "simnet.models.splits.shipped:iid",
+        "whole": "simnet.models.splits.shipped:whole",
         "dirichlet": "simnet.models.splits.shipped:dirichlet",
         "shards": "simnet.models.splits.shipped:shards",
         "main_class": "simnet.models.splits.shipped:main_class",

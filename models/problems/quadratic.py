@@ -10,12 +10,11 @@ import numpy as np
 from simnet import streams
 from simnet.errors import InputError
 from simnet.lazy import torch
+from simnet.models.problems.noise import noise_rows, noise_samples
 from simnet.problem import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_ROWS = 4096  # of noise
 
 
 class Quadratic(Problem):
@@ -55,11 +54,9 @@ class Quadratic(Problem):
             raise InputError(f"Quadratic: condition = {condition}; a condition number is at least 1")
         if heterogeneity < 0:
             raise InputError(f"Quadratic: heterogeneity = {heterogeneity}; give 0 (equal nodes) or more")
-        if not 0 <= noise < float("inf"):
-            raise InputError(f"Quadratic: noise = {noise}; a variance is at least 0")
         self.nodes, self.dim, self.seed, self.noise = nodes, dim, seed, noise
         self.condition, self.heterogeneity = condition, heterogeneity
-        self.samples_N = np.full(nodes, _ROWS if noise else 0, np.int64)
+        self.samples_N = noise_samples("Quadratic", nodes, noise)
 
     @classmethod
     def from_arrays(cls, a: np.ndarray, c: np.ndarray, noise: float = 0.0) -> Quadratic:
@@ -94,15 +91,11 @@ class Quadratic(Problem):
         # f(x) = f(best) + 1/2 sum_j mean_i a_ij (x_j - best_j)^2: O(D) a point, and no cancellation near the optimum
         self._best = torch.as_tensor(best, dtype=dtype, device=device)
         self._mean_a = torch.as_tensor(weight / self.nodes, dtype=dtype, device=device)
-        self._noise = torch.as_tensor(self._noise_rows(), dtype=dtype, device=device) if self.noise else None
+        self._noise = None
+        if self.noise:
+            rows = noise_rows(self.seed, "quadratic noise", self.dim, self.noise)
+            self._noise = torch.as_tensor(rows, dtype=dtype, device=device)
         self._f_best = torch.as_tensor(0.5 * (a * (best - c) ** 2).sum() / self.nodes, dtype=dtype, device=device)
-
-    def _noise_rows(self) -> np.ndarray:
-        """The rows z, (4096, D): of mean zero, with variance noise/D in each coordinate."""
-        z = streams.normal(streams.keys(streams.key(self.seed, "quadratic noise"), np.arange(_ROWS)), self.dim)
-        z -= z.mean(0)
-        scaled: np.ndarray = z * np.sqrt(self.noise / self.dim / z.var(0))
-        return scaled
 
     def node_data(self, nodes_S: Tensor, samples_SB: Tensor | None) -> tuple[Tensor, ...]:
         """(a, c) of each node, and the mean of its minibatch's rows z where there are such."""

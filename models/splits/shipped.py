@@ -19,6 +19,12 @@ def iid(labels: np.ndarray, nodes: int, seed: int) -> list[np.ndarray]:
     return [order[node::nodes] for node in range(nodes)]
 
 
+def whole(labels: np.ndarray, nodes: int) -> list[np.ndarray]:
+    """Every node holds all rows: machines that share one data set."""
+    _enough(labels, 1, "whole")
+    return [np.arange(len(labels))] * nodes
+
+
 def dirichlet(
     labels: np.ndarray, nodes: int, seed: int, *, alpha: float = 0.5, rows: int | None = None
 ) -> list[np.ndarray]:
