@@ -19,7 +19,18 @@ from simnet.network.flows.case import Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, Model, RouteTable, route_table
 from simnet.network.flows.moves import add, advance, next_time, set_capacity, taken
-from simnet.network.flows.state import BOUND, DONE_S, DONE_TAG, FLOWING, LOAD, PENALTY, PHASE, RATE, WAIT_S, make_engine
+from simnet.network.flows.state import (
+    BOUND,
+    DONE_S,
+    DONE_TAG,
+    FLOWING,
+    PENALTY,
+    PHASE,
+    WAIT_S,
+    loads_of,
+    make_engine,
+    rates_of,
+)
 from simnet.network.flows.transfers import TransferTimes, run_transfers, transfer_times
 from tests.shared import ROOT
 from tests.waterfill import finish_times
@@ -112,9 +123,9 @@ def test_no_link_carries_more_than_it_can_and_all_that_enters_leaves(
         if begun < n:
             due = min(due, flows.start_s[order[begun]])
         live = np.nonzero(engine.slot[:, PHASE] == FLOWING)[0]
-        carried += engine.link[:, LOAD] * (due - t)
-        gone[engine.slot[live, 1]] += engine.flow[live, RATE] * (due - t)
-        assert (engine.link[:, LOAD] <= table.capacity * (1 + 1e-9)).all()
+        carried += loads_of(engine) * (due - t)
+        gone[engine.slot[live, 1]] += rates_of(engine)[live] * (due - t)
+        assert (loads_of(engine) <= table.capacity * (1 + 1e-9)).all()
         t = due
         for k in range(advance(engine, t)):
             ended[int(engine.slot[k, DONE_TAG])] = engine.flow[k, DONE_S]
@@ -130,7 +141,7 @@ def test_no_link_carries_more_than_it_can_and_all_that_enters_leaves(
         for link, share in usage_of(table, int(route[i])).items():
             expected[link] += share * work[i]
     np.testing.assert_allclose(carried, expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(engine.link[:, LOAD], 0.0, atol=1e-12)
+    np.testing.assert_allclose(loads_of(engine), 0.0, atol=1e-12)
 
 
 def one_link(model: str = "maxmin", **more: Any) -> dict[str, Any]:

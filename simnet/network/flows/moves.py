@@ -20,6 +20,7 @@ from simnet.jit import inlined, kept
 from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
 from simnet.network.flows.marks import mark_flow, mark_limited, unlimit
+from simnet.network.flows.pools import leave_pool
 from simnet.network.flows.solve import settle
 from simnet.network.flows.state import (
     AFTER,
@@ -49,11 +50,15 @@ from simnet.network.flows.state import (
     LEVEL,
     LIMIT,
     LOAD,
+    LOOK,
     LOST,
     MOST,
     NONE,
     PENALTY,
     PHASE,
+    POOL,
+    POOL_HERE,
+    POOL_SEEDS,
     QUEUED,
     RATE,
     ROUTE,
@@ -202,7 +207,7 @@ def next_time_of(
     state, clock,
 ):  # fmt: skip
     """`next_time`."""
-    if state[SEEDS] > 0:
+    if state[SEEDS] > 0 or state[POOL_SEEDS] > 0:
         settle(
             route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
             queue_i, state, clock, clock[0],
@@ -223,7 +228,7 @@ def advance_to(
     t,
 ):  # fmt: skip
     """`advance`."""
-    if state[SEEDS] > 0 and t > clock[0]:
+    if (state[SEEDS] > 0 or state[POOL_SEEDS] > 0) and t > clock[0]:
         settle(
             route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
             queue_i, state, clock, clock[0],
@@ -233,6 +238,13 @@ def advance_to(
     while state[HEAP_SIZE] > 0 and heap_t[0] <= horizon:
         event, due = heap_row[0, EVENT], heap_t[0]
         f = event >> 1
+        if slot[f, POOL] >= 0:
+            stops = event & 1 == 0
+            leave_pool(
+                route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, f, due
+            )
+            if stops:
+                flow[f, LEFT], flow[f, FINISH] = 0.0, due
         if slot[f, PHASE] == WAITING:
             unschedule(heap_t, heap_row, state, event)
             _enter(route_start, route_link, route, flow, slot, entry, chain, heap_t, heap_row, state, f, due)
@@ -271,8 +283,16 @@ def set_capacity(e, t, link, capacity):
     less = capacity < e.link[link, CAPACITY]
     e.link[link, CAPACITY] = capacity
     mark_limited(e.chain, e.slot, e.state, link)
+    if e.chain[link, POOL_HERE] >= 0:
+        e.chain[e.chain[link, POOL_HERE], LOOK] = 1
     if less:
         at = e.chain[link, FIRST]
         while at >= 0:
-            mark_flow(e.slot, e.state, at >> e.state[SHIFT])
+            f = at >> e.state[SHIFT]
+            if e.slot[f, POOL] >= 0:
+                leave_pool(
+                    e.route_start, e.route_link, e.route_share, e.flow, e.slot, e.link, e.chain, e.entry, e.heap_t,
+                    e.heap_row, e.state, f, t,
+                )  # fmt: skip
+            mark_flow(e.slot, e.state, f)
             at = e.entry[at, ENTRY_NEXT]

@@ -17,6 +17,7 @@ import numpy as np
 
 from simnet.jit import inlined, kept
 from simnet.network.flows.marks import limited_by, mark_flow, mark_limited, touch, unlimit
+from simnet.network.flows.pools import dissolve, leave_pool, top_of
 from simnet.network.flows.state import (
     CAPACITY,
     CHANGES,
@@ -25,15 +26,17 @@ from simnet.network.flows.state import (
     FLOWING,
     FROZEN,
     HELD,
-    IN_QUEUE,
     LARGEST,
     LEFT_NOW,
     LEVEL,
     LIMIT,
+    LIMITED_BY,
     LIMITED_COUNT,
+    LIMITS,
     LINK_LEVEL,
     LINK_MARK,
     LOAD,
+    LOOKED_AT,
     MARK,
     MOST,
     NEW_LIMIT,
@@ -43,7 +46,10 @@ from simnet.network.flows.state import (
     OWN,
     PER_LEVEL,
     PHASE,
+    POOL,
+    POOL_SEEDS,
     QUEUED,
+    QUEUED_AT,
     RATE,
     ROUTE,
     SATURATED,
@@ -51,6 +57,7 @@ from simnet.network.flows.state import (
     SEEDS,
     SETTLED,
     SHIFT,
+    SIZE,
     SOLVES,
     STAMP,
     TOP,
@@ -60,7 +67,7 @@ from simnet.network.flows.state import (
 )  # fmt: skip
 from simnet.network.flows.together import MANY, SAME, at_one_link, goes_at
 
-TURNS = 2  # for as many links, one after another; the rest is left to water-filling
+TURNS = 4  # for as many links, one after another; the rest is left to water-filling
 TIGHT = 1e-13  # a link with less of its capacity left is saturated
 
 
@@ -78,9 +85,7 @@ def _put(queue_t, queue_i, size, t, k):
 
 
 @inlined
-def _drop(queue_t, queue_i, size):
-    size -= 1
-    t, k = queue_t[size], queue_i[size]
+def _replace_first(queue_t, queue_i, size, t, k):
     i = 0
     while True:
         down = 2 * i + 1
@@ -93,7 +98,12 @@ def _drop(queue_t, queue_i, size):
         queue_t[i], queue_i[i] = queue_t[down], queue_i[down]
         i = down
     queue_t[i], queue_i[i] = t, k
-    return size
+
+
+@inlined
+def _drop_first(queue_t, queue_i, size):
+    _replace_first(queue_t, queue_i, size - 1, queue_t[size - 1], queue_i[size - 1])
+    return size - 1
 
 
 # Arrays are handed to the inner functions one by one: each look into a tuple would count its array in and out.
@@ -148,15 +158,15 @@ def _join(
                 chain[link, LINK_MARK] = stamp
                 touch(route_start, route_share, flow, slot, links, chain, entry, link, shift, touched_count)
                 touched_count += 1
-                links[link, LARGEST], links[link, SATURATED] = 0.0, -1.0
+                links[link, LARGEST], links[link, SATURATED], links[link, QUEUED_AT] = 0.0, -1.0, np.inf
                 chain[link, SETTLED] = -1
-                chain[link, HELD] = chain[link, LIMITED_COUNT]
+                chain[link, HELD] = chain[link, LIMITED_COUNT] + chain[chain[link, LIMITS], SIZE]
                 if chain[link, HELD] > 0:  # are they still limited, when the water is at their level?
                     size = _put(queue_t, queue_i, size, links[link, LINK_LEVEL], -1 - link)
                     checks += 1
             links[link, LEFT_NOW] += route_share[z] * rate
             links[link, PER_LEVEL] += route_share[z] * per
-            chain[link, IN_QUEUE] = 0
+            chain[link, LOOKED_AT] = 0
             chain[link, OPEN] += 1
             entry[at, OPEN_NEXT] = chain[link, SETTLED]
             chain[link, SETTLED] = at
@@ -171,46 +181,65 @@ def _join(
         for k in range(touched_count):
             link = chain[k, TOUCHED]
             links[link, LARGEST] = links[link, PER_LEVEL]
-            chain[link, IN_QUEUE] = 1
-            size = _put(queue_t, queue_i, size, max(links[link, LEFT_NOW], 0.0) / links[link, PER_LEVEL], link)
+            chain[link, LOOKED_AT] = 1
+            level = max(links[link, LEFT_NOW], 0.0) / links[link, PER_LEVEL]
+            links[link, QUEUED_AT] = level
+            size = _put(queue_t, queue_i, size, level, link)
         return size, touched_count, opened, checks
     for i in range(first, flows):
         r = slot[slot[i, SEED], ROUTE]
         for z in range(route_start[r], route_start[r + 1]):
             link = route_link[z]
-            if chain[link, IN_QUEUE] == 0:
+            if chain[link, LOOKED_AT] == 0:
                 links[link, LARGEST] = max(links[link, LARGEST], links[link, PER_LEVEL])
                 level = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
-                chain[link, IN_QUEUE] = 1
-                size = _put(queue_t, queue_i, size, level, link)
+                chain[link, LOOKED_AT] = 1
+                if level < links[link, QUEUED_AT]:
+                    links[link, QUEUED_AT] = level
+                    size = _put(queue_t, queue_i, size, level, link)
     return size, touched_count, opened, checks
 
 
 @kept
-def _mark_higher(flow, slot, links, chain, entry, state, link, level):
+def _mark_higher(
+    route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, t, link, level
+):  # fmt: skip
     """Mark the held flows of a link that is saturated at `level` and whose own level is higher."""
     if chain[link, HELD] > 0 and links[link, LINK_LEVEL] > level * (1 + SAME):
         mark_limited(chain, slot, state, link)
-    if links[link, TOP] > level * (1 + SAME):
+    if top_of(links, chain, link) > level * (1 + SAME):
         top = 0.0
         at = chain[link, FIRST]
         while at >= 0:
             f = at >> state[SHIFT]
-            if slot[f, LIMIT] != link:
-                own = flow[f, LEVEL]
-                if own > level * (1 + SAME):
-                    mark_flow(slot, state, f)
-                top = max(top, own)
             at = entry[at, ENTRY_NEXT]
+            if slot[f, LIMIT] == link or (slot[f, POOL] >= 0 and chain[slot[f, POOL], LIMITED_BY] == link):
+                continue
+            if slot[f, POOL] >= 0:
+                if links[chain[slot[f, POOL], LIMITED_BY], LINK_LEVEL] <= level * (1 + SAME):
+                    continue
+                leave_pool(
+                    route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, f, t
+                )
+            own = flow[f, LEVEL]
+            if own > level * (1 + SAME):
+                mark_flow(slot, state, f)
+            top = max(top, own)
         links[link, TOP] = top
 
 
 @inlined
-def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state):
+def _fill(
+    route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, queue_t, queue_i, state, t
+):  # fmt: skip
     """Water-filling over the marked flows and those that join; gives how many links took part."""
     shift = state[SHIFT]
     size = touched_count = known = open_flows = checks = 0
     while True:
+        if state[POOL_SEEDS] > 0:
+            dissolve(
+                route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, t
+            )  # fmt: skip
         if state[SEEDS] > known:
             size, touched_count, more, more_checks = _join(
                 route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state, known,
@@ -219,11 +248,23 @@ def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry,
             known = state[SEEDS]
             open_flows += more
             checks += more_checks
-        if size == 0 or (open_flows == 0 and checks == 0):
+        if open_flows == 0:  # all are settled, if nobody whom the touched links limit may have more
+            for i in range(size if checks > 0 else 0):
+                link = queue_i[i]
+                if link >= 0:
+                    links[link, QUEUED_AT] = np.inf
+                    continue
+                link = -1 - link
+                if chain[link, HELD] > 0 and links[link, LEFT_NOW] > TIGHT * links[link, CAPACITY]:
+                    mark_limited(chain, slot, state, link)
+            size = checks = 0
+            if state[SEEDS] > known or state[POOL_SEEDS] > 0:
+                continue
+        if size == 0:
             return touched_count
         level, link = queue_t[0], queue_i[0]
-        size = _drop(queue_t, queue_i, size)
         if link < 0:
+            size = _drop_first(queue_t, queue_i, size)
             checks -= 1
             link = -1 - link
             left = links[link, LEFT_NOW]
@@ -232,12 +273,20 @@ def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry,
             if chain[link, HELD] > 0 and left > TIGHT * links[link, CAPACITY]:
                 mark_limited(chain, slot, state, link)
             continue
+        if level > links[link, QUEUED_AT]:  # it stands in the queue at a lower level too
+            size = _drop_first(queue_t, queue_i, size)
+            continue
         if chain[link, OPEN] == 0:
+            size = _drop_first(queue_t, queue_i, size)
+            links[link, QUEUED_AT] = np.inf
             continue
         now = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
         if now > level * (1 + SAME):
-            size = _put(queue_t, queue_i, size, now, link)
+            links[link, QUEUED_AT] = now
+            _replace_first(queue_t, queue_i, size, now, link)
             continue
+        size = _drop_first(queue_t, queue_i, size)
+        links[link, QUEUED_AT] = np.inf
         bounded = False
         at = chain[link, SETTLED]
         while at >= 0:
@@ -250,13 +299,17 @@ def _fill(route_start, route_link, route_share, flow, slot, links, chain, entry,
                 open_flows -= 1
                 bounded = True
             at = entry[at, OPEN_NEXT]
-        _mark_higher(flow, slot, links, chain, entry, state, link, level)
-        if state[SEEDS] > known:
+        _mark_higher(
+            route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, t, link,
+            level,
+        )  # fmt: skip
+        if state[SEEDS] > known or state[POOL_SEEDS] > 0:
             continue
         if bounded:
             if chain[link, OPEN] > 0:
                 now = _saturates_at(route_start, route_share, flow, slot, links, chain, entry, link, shift)
-                size = _put(queue_t, queue_i, size, max(now, level), link)
+                links[link, QUEUED_AT] = max(now, level)
+                size = _put(queue_t, queue_i, size, links[link, QUEUED_AT], link)
             continue
         links[link, SATURATED] = level
         at = chain[link, SETTLED]
@@ -309,7 +362,7 @@ def settle(
     t,
 ):  # fmt: skip
     """Settle the marked flows and all that follow from them, at time t. The arrays are an engine's, in its order."""
-    flows = 0
+    flows, pools = 0, state[POOL_SEEDS]
     for i in range(state[SEEDS]):
         f = slot[i, SEED]
         if slot[f, PHASE] == FLOWING:
@@ -319,7 +372,7 @@ def settle(
             slot[f, MARK] = 0
     state[SEEDS] = flows
     turns = 0
-    while turns < TURNS and state[SEEDS] >= MANY:
+    while turns < TURNS and (state[SEEDS] >= MANY or state[POOL_SEEDS] > 0):
         marked = state[SEEDS]
         if not at_one_link(
             route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, t
@@ -327,15 +380,16 @@ def settle(
             break
         state[WORK] += marked
         turns += 1
-    if state[SEEDS] > 0:
+    if state[SEEDS] > 0 or state[POOL_SEEDS] > 0:
         touched_count = _fill(
-            route_start, route_link, route_share, flow, slot, links, chain, entry, queue_t, queue_i, state
-        )
+            route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, queue_t, queue_i,
+            state, t,
+        )  # fmt: skip
         _commit(
             route_start, route_link, route_share, flow, slot, links, chain, heap_t, heap_row, state, touched_count, t
         )
         state[WORK] += state[SEEDS]
-    if flows > 0:
+    if flows > 0 or pools > 0:
         state[SOLVES] += 1
-    state[SEEDS] = 0
+    state[SEEDS] = state[POOL_SEEDS] = 0
     state[STAMP] += 1

@@ -25,7 +25,9 @@ RATE, LEVEL, MOST, WEIGHT, LEFT, SINCE, FINISH, QUEUED, AFTER, NEW_RATE, DONE_S 
 # and for TCP: length of the way to the stop, bytes; window and highest window, packets; bytes left of the burst and to
 # the next loss; packets lost; the bound while it runs; and done_lost, a list like done_s, of packets lost
 STEP, WINDOW, HIGHEST_WINDOW, BURST, TO_LOSS, LOST, RUN, DONE_LOST = range(11, 19)
-FLOW_COLUMNS = 19
+# where a pool looks after it: the pool's virtual time at which it is at its next stop
+VIRTUAL = 19
+FLOW_COLUMNS = 20
 # columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); next and
 # previous flow with the same limit; mark = stamp of its last settling; new limit, and whether it has its new rate;
 # and lists (not by flow): free slots, flows to be settled, tags and limits of flows that ended and were not taken yet
@@ -34,21 +36,39 @@ ROUTE, TAG, SERIAL, LIMIT, NEXT, PREVIOUS, PHASE, MARK, NEW_LIMIT, FROZEN, FREE_
 )
 SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its timer; numbers drawn
 DONE_SLOT = 17  # a list like done_tag: the slots of flows that ended
-SLOT_COLUMNS = 18
-OWN, NONE = -1, -2
+# the pool that looks after the flow, or -1; and its place there: first child, next sibling, previous sibling or parent
+POOL, CHILD, SIBLING, ABOVE = range(18, 22)
+SLOT_COLUMNS = 22
+OWN, NONE, POOLED = -1, -2, -3
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
+FEWEST_POOLED = 32  # flows that one link limits: fewer are not worth a pool
 # columns of `entry`: next and previous entry through the same link, or -1; the next that is being settled
 ENTRY_NEXT, ENTRY_PREVIOUS, OPEN_NEXT = range(3)
 # columns of `link`: level = that of the flows limited here; top = no flow limited elsewhere has a higher one. While
 # settling: capacity that held and frozen flows leave; what one unit of level of the open flows takes, and the most that
 # it took; the level at which the link became saturated, or -1
 CAPACITY, LOAD, LINK_LEVEL, TOP, LEFT_NOW, PER_LEVEL, LARGEST, SATURATED = range(8)
+# what one unit of level of the flows in its pool takes, and the most that it took; and of a pool (which has the number
+# of some link): its virtual time at `moved_s`; the lowest bound of its flows, as a level; the level up to which none of
+# its links is full
+POOL_PER, POOL_MOST, NOW, MOVED_S, LEAST_BOUND, SAFE = range(8, 14)
+QUEUED_AT = 14  # while settling: the lowest level at which the queue has the link, or infinity
+LINK_COLUMNS = 15
 # columns of `chain`: first entry through the link; first flow limited here, and how many; flows; changes of the load
 # since it was last counted. While settling: stamp; first entry being settled; open flows; held flows that the link
-# limits; whether the queue has it by its present level; and a list (not by link) of the links touched
-FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LINK_MARK, SETTLED, OPEN, HELD, IN_QUEUE, TOUCHED = range(11)
-# what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws
+# limits; whether its level was looked at since it changed; and a list (not by link) of the links touched
+FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LINK_MARK, SETTLED, OPEN, HELD, LOOKED_AT, TOUCHED = range(11)
+# the pool of flows that it limits; the pool that has flows here, or -1, and how many; the next and previous link where
+# the same pool has flows; settlings until a pool may begin again, and how many the last time
+LIMITS, POOL_HERE, POOL_COUNT, NEXT_LINK, PREVIOUS_LINK, REST, RESTS = range(11, 18)
+# and of a pool: the link that limits it; its flow that stops first, and how many it has; its first link; another link
+# that all of its flows may cross, or -1; whether something else changed on its links; stamp of its last settling; and a
+# list of the pools to be settled
+LIMITED_BY, ROOT, SIZE, FIRST_LINK, RIVAL, LOOK, POOL_MARK, POOL_SEED = range(18, 26)
+CHAIN_COLUMNS = 26
+# what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws; fewest flows of a pool
 HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT, CONTROL, KEY = range(12)
+POOL_SEEDS, FEWEST = 12, 13
 
 
 class Engine(NamedTuple):
@@ -58,11 +78,11 @@ class Engine(NamedTuple):
     route_link: Any  # int64 (Z,)
     route_share: Any  # float64 (Z,): what a byte/s of the flow takes of the link
     route: Any  # float64 (R, ROUTE_COLUMNS)
-    link: Any  # float64 (L, 8)
-    chain: Any  # int64 (L, 11)
+    link: Any  # float64 (L, LINK_COLUMNS)
+    chain: Any  # int32 (L, CHAIN_COLUMNS)
     flow: Any  # float64 (F, FLOW_COLUMNS)
     slot: Any  # int64 (F, SLOT_COLUMNS)
-    entry: Any  # int64 (F S, 3)
+    entry: Any  # int32 (F S, 3)
     heap_t: Any  # float64 (2 F,): events by time, then by
     heap_row: Any  # int64 (2 F, 3): order; which event; and (by event) its place in the heap, or -1
     queue_t: Any  # float64 (F S + L,): touched links by the level at which something happens there
@@ -78,12 +98,13 @@ def make_engine(
     """An engine at time 0 without flows, with room for `flows` at a time."""
     links = len(capacity)
     shift = (int(np.diff(route_start).max(initial=1)) - 1).bit_length()
-    link = np.zeros((links, 8))
+    link = np.zeros((links, LINK_COLUMNS))
     link[:, CAPACITY] = capacity
-    chain = np.zeros((links, 11), np.int64)
-    chain[:, (FIRST, LIMITED)] = -1
+    chain = np.zeros((links, CHAIN_COLUMNS), np.int32)
+    chain[:, (FIRST, LIMITED, POOL_HERE, ROOT, FIRST_LINK, RIVAL)] = -1
+    chain[:, LIMITS] = chain[:, LIMITED_BY] = np.arange(links)
     state = np.zeros(16, np.int64)
-    state[STAMP], state[FREE_COUNT], state[SHIFT] = 1, flows, shift
+    state[STAMP], state[FREE_COUNT], state[SHIFT], state[FEWEST] = 1, flows, shift, FEWEST_POOLED
     return Engine(
         route_start=route_start, route_link=route_link, route_share=route_share, route=route, link=link, chain=chain,
         state=state, clock=np.zeros(1), **_rooms(flows, 1 << shift, links),
@@ -93,12 +114,13 @@ def make_engine(
 def _rooms(flows: int, room: int, links: int) -> dict[str, np.ndarray]:
     """The arrays whose size is the room for flows."""
     queue = flows * room + links
-    rooms = {
+    rooms: dict[str, np.ndarray] = {
         "flow": np.zeros((flows, FLOW_COLUMNS)), "slot": np.zeros((flows, SLOT_COLUMNS), np.int64),
-        "entry": np.full((flows * room, 3), -1), "heap_t": np.zeros(2 * flows),
+        "entry": np.full((flows * room, 3), -1, np.int32), "heap_t": np.zeros(2 * flows),
         "heap_row": np.full((2 * flows, 3), -1), "queue_t": np.zeros(queue), "queue_i": np.zeros(queue, np.int64),
     }  # fmt: skip
     rooms["slot"][:, FREE_SLOT] = np.arange(flows - 1, -1, -1)
+    rooms["slot"][:, POOL] = -1
     return rooms
 
 
@@ -136,3 +158,22 @@ def with_room(engine: Engine, flows: int) -> Engine:
     rooms["slot"][more : more + free, FREE_SLOT] = engine.slot[:free, FREE_SLOT]
     engine.state[FREE_COUNT] += more
     return engine._replace(**rooms)
+
+
+def rates_of(engine: Engine) -> np.ndarray:
+    """The rate of each slot's flow as settled last, bytes/s over the factor, float64 (F,); 0 where none moves."""
+    flow, slot, chain = engine.flow, engine.slot, engine.chain
+    moves = slot[:, PHASE] == FLOWING
+    pool = np.maximum(slot[:, POOL], 0)
+    pooled = engine.link[chain[pool, LIMITED_BY], LINK_LEVEL] / np.where(moves, flow[:, WEIGHT], 1.0)
+    rate: np.ndarray = np.where(slot[:, POOL] >= 0, pooled, flow[:, RATE])
+    return np.where(moves, rate, 0.0)
+
+
+def loads_of(engine: Engine) -> np.ndarray:
+    """What the flows take of each link, bytes/s, float64 (L,)."""
+    link, chain = engine.link, engine.chain
+    here = chain[:, POOL_HERE]
+    level = link[chain[np.maximum(here, 0), LIMITED_BY], LINK_LEVEL]
+    load: np.ndarray = link[:, LOAD] + np.where(here >= 0, link[:, POOL_PER] * level, 0.0)
+    return load
