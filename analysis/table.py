@@ -18,7 +18,9 @@ from simnet.errors import InputError, nearest
 from simnet.record import Record, rises
 from simnet.units import human
 
-BASE_COLUMNS = ("round", "sim_time_s", "host_time_s", "wire_bytes", "messages", "nodes", "host_tensor_s")
+BASE_COLUMNS = (
+    "round", "sim_time_s", "host_time_s", "wire_bytes", "messages", "nodes", "host_tensor_s", "gossip_rounds",
+)  # fmt: skip
 READ_FIRST = ("round", "sim_time_s", "wire_bytes", "objective", "consensus_distance", "accuracy")
 KINDS = {"payload": "payload", "index": "indices", "header": "headers", "retransmitted": "retransmissions",
          "acknowledgement": "acknowledgements"}  # fmt: skip
@@ -166,6 +168,8 @@ def _bytes(record: Record) -> list[str]:
     for kind, amount in _by_kind(record).items():
         if amount:
             lines.append(_line(f"  {KINDS.get(kind, kind)}", said(amount), _share(amount, wire)))
+    for name, amount in record.summary.get("bytes_by_variable", {}).items():
+        lines.append(_line(f"    {name}", said(amount), _share(amount, wire)))
     if (flows := record.summary.get("background_flows")) is not None:
         other = human(record.summary["background_bytes"], "bytes")
         lines.append(_line("background traffic", other, f"{_count(flows, 'flow')}, none of the bytes above"))
@@ -194,6 +198,7 @@ def _metrics(record: Record) -> list[str]:
 
 def _targets(record: Record) -> list[str]:
     targets: Mapping[str, Any] = record.summary.get("targets") or {}
+    several = _several_gossip_rounds(record)
     rows = []
     for metric, reached in targets.items():
         if metric not in record.rounds:  # an estimate, in which nothing is learned
@@ -208,13 +213,21 @@ def _targets(record: Record) -> list[str]:
         else:
             row += [
                 f"{int(reached['round']):,}",
+                *([f"{int(reached['gossip_rounds']):,}"] if several else []),
                 human(reached["wire_bytes"], "bytes"),
                 human(reached["sim_time_s"], "s"),
             ]
         rows.append(row)
     if not rows:
         return []
-    return _aligned([["target", "rounds", "bytes on the wire", "simulated time"], *rows], left=1, first=_LABEL)
+    head = ["target", "rounds", *(["gossip rounds"] if several else []), "bytes on the wire", "simulated time"]
+    return _aligned([head, *rows], left=1, first=_LABEL)
+
+
+def _several_gossip_rounds(record: Record) -> bool:
+    """Whether a program that names its variables exchanges messages several times a round."""
+    named = "bytes_by_variable" in record.summary and "gossip_rounds" in record.rounds
+    return named and bool((record.rounds["gossip_rounds"] > record.rounds["round"]).any())
 
 
 def _host(record: Record, end: Mapping[str, Any]) -> list[str]:
@@ -241,7 +254,7 @@ def _host(record: Record, end: Mapping[str, Any]) -> list[str]:
 def number(value: float, name: str = "") -> str:
     """A metric to four digits; a tracker's residual that is rounding says so."""
     value = float(value)
-    if name == "tracker_residual" and abs(value) < ROUNDING:
+    if name.startswith("tracker_residual") and abs(value) < ROUNDING:
         return f"< {_exponent(f'{ROUNDING:g}')}"
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"

@@ -40,6 +40,7 @@ class Algorithm:
     `keeps_mean`: without gradients the mean of the x_i never moves.
     `first_order`: it needs true gradients, so a ZO-only node is refused.
     `hybrid`: it is meant for FO and ZO nodes together; a run without either kind says so.
+    `asks`: oracles that its problem must declare, where a function of x with its gradients does not do.
     `step_sizes`: fields that must be above 0 and finite, where it has them; also where they are given by kind of node.
     `whole_numbers`: fields that must be at least 1.
     `contracts`, `unbiased`: its compressors must contract (`omega` is known), or keep the mean of what they send.
@@ -56,6 +57,7 @@ class Algorithm:
     keeps_mean: ClassVar[bool] = True
     first_order: ClassVar[bool] = False
     hybrid: ClassVar[bool] = False
+    asks: ClassVar[tuple[str, ...]] = ()
     step_sizes: ClassVar[tuple[str, ...]] = ("eta",)
     whole_numbers: ClassVar[tuple[str, ...]] = ("Q",)
     contracts: ClassVar[bool] = False

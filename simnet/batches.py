@@ -29,12 +29,22 @@ def rows_of(book: Book, size: Size | None) -> np.ndarray:
     return np.where(book.samples_n > 0, here, 0)
 
 
+def flop_of(book: Book, oracle: str, size: Size | None) -> np.ndarray:
+    """FLOP of one call at every host, (n,); of all its rows where `size` is None."""
+    if size is not None:
+        counted = np.asarray(book.problem.flop(oracle, rows_of(book, size)), np.float64)
+        return np.broadcast_to(counted, (book.n,))
+    flop_n = np.zeros(book.n)
+    flop_n[book.data_hosts] = book.problem.flop_of_all(oracle)
+    return flop_n
+
+
 def check_batch(book: Book, size: Size) -> None:
     """Raises ScenarioError for a batch of no row, or one drawn without replacement that exceeds a node's data."""
     least = min(size) if isinstance(size, tuple) else size
     if least < 1:
         raise ScenarioError("a batch has at least 1 row", field="problem.batch", value=least)
-    rows, sizes = book.problem.samples_N, rows_of(book, size)[book.data_hosts]
+    rows, sizes = np.minimum.reduce(book.problem.row_groups()), rows_of(book, size)[book.data_hosts]
     if book.replace or not rows.any() or (sizes <= rows).all():
         return
     who = int((rows - sizes).argmin())

@@ -14,7 +14,7 @@ import numpy as np
 
 from simnet import mixing as mixings
 from simnet import registry, streams
-from simnet.batches import Size, rows_of
+from simnet.batches import Size, flop_of
 from simnet.collectives import waves_of
 from simnet.costs import Costs, Flops
 from simnet.errors import CapabilityError, ProgramError, ScenarioError, TopologyError
@@ -133,13 +133,11 @@ class Book:
 
     def _flop(self, hosts: np.ndarray, name: str, size: Size | None) -> np.ndarray:
         """FLOP of one call at each of `hosts`; a ZO-only node's `gradient` is an estimate, charged in losses."""
-        samples = rows_of(self, size)
-        flop = np.broadcast_to(np.asarray(self.problem.flop(name, samples), dtype=np.float64), (self.n,))
+        flop = flop_of(self, name, size)
         if self.zo_n.any():
             if name == "gradient":
                 passes = self.profiles.forward_passes(np.arange(self.n), self.problem.dim)
-                loss = np.asarray(self.problem.flop("loss", samples), dtype=np.float64)
-                flop = np.where(self.zo_n, passes * loss, flop)
+                flop = np.where(self.zo_n, passes * flop_of(self, "loss", size), flop)
             elif name != "loss" and self.zo_n[hosts].any():
                 first = self.network.hosts[int(hosts[self.zo_n[hosts]][0])]
                 raise CapabilityError(
@@ -150,7 +148,7 @@ class Book:
 
     def _answer_numbers(self, hosts: np.ndarray, name: str) -> np.ndarray:
         """How many numbers the accelerators of a node average for one call."""
-        numbers = np.full(len(hosts), 1 if name == "loss" else self.problem.dim)
+        numbers = np.full(len(hosts), self.problem.oracles()[name].numbers)
         if name == "gradient" and self.zo_n[hosts].any():
             return np.where(self.zo_n[hosts], self.profiles.numbers(hosts, self.problem.dim), numbers)
         return numbers

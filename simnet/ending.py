@@ -58,7 +58,9 @@ def _away(run: Simulation) -> dict[str, np.ndarray]:
 def _summary(run: Simulation) -> dict[str, Any]:
     account, row = run.account, run.last_row
     host = time.perf_counter() - run.began
-    skipped = {"round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes", "host_tensor_s"}
+    skipped = {
+        "round", "sim_time_s", "wire_bytes", "messages", "host_time_s", "nodes", "host_tensor_s", "gossip_rounds",
+    }  # fmt: skip
     return {
         "sim_time_s": row.get("sim_time_s", float(account.finish_s.max())),
         "host_time_s": host,
@@ -69,6 +71,7 @@ def _summary(run: Simulation) -> dict[str, Any]:
         "messages": account.ledger.messages,
         "lost_messages": account.ledger.lost_messages,
         "bytes_by_kind": account.ledger.by_kind(),
+        **({"bytes_by_variable": named} if (named := account.ledger.by_variable()) else {}),
         **_background(run),
         "compute_s": float(account.compute_s.sum()),
         "exposed_comm_s": float(account.comm_s.sum()),

@@ -68,7 +68,8 @@ class Entry:
 class Report:
     """The end of a round: its Values are kept only where they will be evaluated."""
 
-    __slots__ = ("index", "mark", "position", "values")
+    __slots__ = ("index", "mark", "mixings", "position", "values")
 
-    def __init__(self, index: int, position: int, mark: int, values: dict[str, Any]) -> None:
+    def __init__(self, index: int, position: int, mark: int, values: dict[str, Any], mixings: int = 0) -> None:
         self.index, self.position, self.mark, self.values = index, position, mark, values
+        self.mixings = mixings  # gossip steps and exchanges of the program so far, one after another

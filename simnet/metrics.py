@@ -12,6 +12,10 @@
     validation_loss_mean_model, accuracy_mean_model       the same two at xbar
     tracker_residual        |mean p_i - mean u_i|, p the trackers and u the estimates they follow; over
                             several pairs the root of the sum of squares
+    tracker_residual_y      the same of the pair that was reported as `tracker_y=`, `estimate_y=`
+    consensus_distance_y    consensus distance of the problem's variable y, where it has such and y is reported
+
+A problem may add metrics of its own (`Problem.state_metrics`).
 
 Sums are taken in float64 (float32 where the device has no float64). Everything stays on the device until one
 read at the end.
@@ -21,8 +25,8 @@ Shapes: N nodes that report, S nodes of one chunk, D parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -61,28 +65,63 @@ def evaluate(
     xbar_D = mean_D.to(x_ND.dtype)
     found: dict[str, Tensor] = {}
 
-    found["objective"], gradient_D = _objective(problem, xbar_D, weights)
-    if owners is not None:
+    if problem.has_objective:
+        found["objective"], gradient_D = _objective(problem, xbar_D, weights)
+    if owners is not None and problem.own_objectives:
         own_N = torch.cat([problem.losses(x_ND[s], owners[s], None) for s in _chunks(x_ND)])
         own_N = own_N.to(mean_D.dtype)
         found["node_objective_mean"] = own_N.mean()
         found["node_objective_spread"] = own_N.std(correction=0)
     found["consensus_distance"] = _mean_squared_distance(x_ND, mean_D)
-    found["stationarity_gap"] = gradient_D.to(mean_D.dtype).square().sum()
+    if problem.has_objective:
+        found["stationarity_gap"] = gradient_D.to(mean_D.dtype).square().sum()
     if problem.has_test:
         found |= _validation(problem, x_ND, xbar_D)
     optimum = problem.optimum()
     if optimum is not None:
         best_D, best = optimum
         found["distance_to_optimum"] = _mean_squared_distance(x_ND, best_D.to(mean_D))
-        if weights is None:  # the optimum is that of the equally weighted objective
+        if weights is None and problem.has_objective:  # the optimum is that of the equally weighted objective
             found["objective_gap"] = found["objective"].to(mean_D.dtype) - torch.as_tensor(best).to(mean_D)
     if trackers:
-        squares = [_mean_difference(p, u).square().sum() for p, u in trackers]
-        found["tracker_residual"] = torch.stack(squares).sum().sqrt()
+        found["tracker_residual"] = _residual(trackers)
 
     values = torch.stack([value.reshape(()).to(mean_D.dtype) for value in found.values()]).tolist()
     return dict(zip(found, values, strict=True))
+
+
+@torch.no_grad()
+def evaluate_states(problem: Problem, states: Mapping[str, Any], nodes: Sequence[int]) -> dict[str, float]:
+    """The metrics of all that a program has reported: name -> tensor (N, *shape), or a tuple of such."""
+    pairs = {
+        name.removeprefix("tracker"): (p, states["estimate" + name.removeprefix("tracker")])
+        for name, p in states.items()
+        if name.startswith("tracker") and "estimate" + name.removeprefix("tracker") in states
+    }
+    flat = {
+        ending: list(zip(p, u, strict=True)) if isinstance(p, tuple) else [(p, u)] for ending, (p, u) in pairs.items()
+    }
+    found = evaluate(
+        problem, states["x"], trackers=[each for several in flat.values() for each in several], nodes=nodes
+    )
+    named = {f"tracker_residual{ending}": _residual(several) for ending, several in flat.items() if ending}
+    means = {}
+    for name in problem.variables():
+        if name in states and not isinstance(states[name], tuple):
+            rows = states[name].reshape(len(states[name]), -1)
+            mean = _mean_row(rows)
+            means[name] = mean.to(rows.dtype).reshape(states[name].shape[1:])
+            if name != "x":
+                named[f"consensus_distance_{name}"] = _mean_squared_distance(rows, mean)
+    named |= problem.state_metrics(means)
+    if named:
+        values = torch.stack([value.reshape(()).to(_sum_dtype(value)) for value in named.values()]).tolist()
+        found |= dict(zip(named, values, strict=True))
+    return found
+
+
+def _residual(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.stack([_mean_difference(p, u).square().sum() for p, u in pairs]).sum().sqrt()
 
 
 def _owners(problem: Problem, x_ND: Tensor, nodes: Sequence[int] | Tensor | None) -> Tensor | None:

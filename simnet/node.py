@@ -7,7 +7,7 @@ every call is in the documentation of verbs; here each has its one-line reminder
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -122,9 +122,11 @@ class Node:
         """A number per node: one for all, or one for each oracle kind, `{"fo": 0.1, "zo": 0.01}`."""
         return self._r.constant(per_kind)
 
-    def batch(self, size: int | None = None) -> Batch | None:
-        """A ticket for one minibatch, so that one sample can serve two points or two oracles."""
-        return self._r.batch(size)
+    def batch(self, size: int | None = None, stream: str = "batch") -> Batch | None:
+        """A ticket for one minibatch, so that one sample can serve two points or two oracles. What is drawn from one
+        `stream` does not depend on how often the others are asked.
+        """
+        return self._r.batch(size, stream)
 
     def random(self, purpose: str, shape: Shape | None = None, law: str = "normal") -> Value:
         """Random numbers of `law` normal, uniform or sign, by default of the shape of `x`."""
@@ -200,7 +202,9 @@ class Node:
         return Verb("oracle", (x,), None, name="gradient", batch=batch, among=among)
 
     def oracle(self, name: str, *v: Value, batch: Batch | None = None, among: Any = None) -> Verb:
-        """An oracle of the problem by name: `gradient`, `loss`, `hvp`."""
+        """An oracle of the problem by name: `gradient`, `loss`, `hvp`, or what it declares; one pass may give
+        several Values.
+        """
         return Verb("oracle", v, None, name=name, batch=batch, among=among)
 
     def hvp(self, x: Value, v: Value, batch: Batch | None = None, among: Any = None) -> Verb:
@@ -220,11 +224,14 @@ class Node:
         deadline_s: float | None = None,
         when: Any = None,
         channel: str | None = None,
+        names: Sequence[str] | None = None,
     ) -> Verb:
-        """One message to each neighbour carrying all of v; returns the weighted sums, own value included."""
+        """One message to each neighbour carrying all of v; returns the weighted sums, own value included. With `names`,
+        one for each v, the ledger counts their bytes apart.
+        """
         return Verb(
             "gossip", v, channel or _place(), over=over, weights=weights, missing=missing,
-            deadline_s=deadline_s, when=when,
+            deadline_s=deadline_s, when=when, names=names,
         )  # fmt: skip
 
     def exchange(

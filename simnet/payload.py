@@ -6,7 +6,7 @@ edge, where compressors draw sizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +17,12 @@ class Payload(int):
 
     index: int  # of them, bytes of indices and bitmaps
     nominal_bits: float  # the papers' count
+    named: Mapping[str, int]  # bytes of each of the variables in it, where the program names them
 
     def __new__(cls, bytes: int, index: int = 0, nominal_bits: float | None = None) -> Payload:
         self = super().__new__(cls, bytes)
         self.index, self.nominal_bits = index, 8 * bytes if nominal_bits is None else nominal_bits
+        self.named = {}
         return self
 
 
@@ -47,12 +49,15 @@ class Sizes(NamedTuple):
     index_bits: int | np.ndarray
     nominal_bits: float | np.ndarray
     by_value: bool
+    named: Mapping[str, int] = {}
 
     def at(self, source_E: np.ndarray) -> Payload | Payloads:
         """The sizes of messages from these hosts."""
         whole, index = -(-self.bits // 8), -(-self.index_bits // 8)
         if not self.by_value and not any(isinstance(v, np.ndarray) for v in (whole, index, self.nominal_bits)):
-            return Payload(int(whole), int(index), float(self.nominal_bits))
+            payload = Payload(int(whole), int(index), float(self.nominal_bits))
+            payload.named = self.named
+            return payload
         return Payloads.of(*(
             v[source_E] if isinstance(v, np.ndarray) else np.full(len(source_E), v)
             for v in (whole, index, self.nominal_bits)
@@ -65,6 +70,11 @@ def sizes_of(plain_bytes: int, wires: Sequence[Any]) -> Sizes:
     for wire in wires:
         bits, index, nominal = bits + wire.bits, index + wire.index_bits, nominal + wire.nominal_bits
     return Sizes(bits, index, nominal, any(wire.compressor is not None for wire in wires))
+
+
+def named_bytes(payload: Any) -> Mapping[str, int]:
+    """Bytes of each variable that the program has named; nothing where it has not."""
+    return getattr(payload, "named", None) or {}
 
 
 def index_part(payload: Any) -> Any:

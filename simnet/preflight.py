@@ -28,6 +28,7 @@ def check(plan: Plan) -> None:
             require_tree(topology, name)
         if algorithm.mixing is not None:
             _check_mixing(plan, name)
+    _check_oracles(plan, name)
     _check_ways(plan)
     _check_compressors(plan, name)
     capability(algorithm, plan.book())
@@ -61,12 +62,25 @@ def check(plan: Plan) -> None:
             field="network.wire_dtype",
             value=wire,
         )
+    known = (*METRICS, *plan.problem.own_metrics)
     for metric in scenario.target:
-        if metric not in METRICS:
-            hint = nearest(metric, METRICS) or "."
-            raise UnknownName(f"no such metric{hint} There are {', '.join(METRICS)}", field=f"target.{metric}")
+        if metric not in known:
+            hint = nearest(metric, known) or "."
+            raise UnknownName(f"no such metric{hint} There are {', '.join(known)}", field=f"target.{metric}")
         if not plan.problem.has_test and ("accuracy" in metric or "validation" in metric):
             raise ScenarioError("the problem has no test data to take this metric on", field=f"target.{metric}")
+
+
+def _check_oracles(plan: Plan, name: str) -> None:
+    """Refuse an algorithm whose oracles the problem does not declare."""
+    declared, problem = plan.problem.oracles(), type(plan.problem).__name__
+    lacking = [oracle for oracle in plan.algorithm.asks if oracle not in declared]
+    if lacking:
+        raise ScenarioError(
+            f"{name} asks for {', '.join(lacking)}, and {problem} has {', '.join(declared)}: take a problem of two "
+            "levels, such as BilevelQuadratic",
+            field="problem",
+        )
 
 
 def _check_ways(plan: Plan) -> None:
@@ -117,6 +131,7 @@ def notes(plan: Plan) -> list[str]:
     """What a reader of the results should know of an algorithm in this network."""
     algorithm, network = plan.algorithm, plan.network
     said = algorithm.notes({role: len(hosts) for role, hosts in plan.members.items()}, plan.problem.dim)
+    said += plan.problem.notes()
     if algorithm.lost_for_good and network.policy != "retry" and _can_lose(plan):
         said.append(
             f"messages can get lost for good (policy {network.policy}), and {type(algorithm).__name__} needs every "

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from simnet.lazy import torch
+from simnet.oracle import Oracle, first_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,9 @@ class Problem(ABC):
     dim: int
     samples_N: np.ndarray
     has_test: bool = False
+    has_objective: bool = True  # whether `objectives` and `objective_gradient` can be had
+    own_objectives: ClassVar[bool] = True  # whether there are `losses`, of x alone
+    own_metrics: ClassVar[tuple[str, ...]] = ()  # names of what `state_metrics` may give
     closed_forms: ClassVar[bool] = False
     kink: str = ""  # a function in it that has no second derivative, such as relu
     wire_dtype: str | None = None  # the format of its numbers on the wire, where the problem declares one
@@ -58,6 +62,18 @@ class Problem(ABC):
     def variables(self) -> dict[str, tuple[int, ...]]:
         """Names and per-node shapes of the first Values that a program may ask for."""
         return {"x": (self.dim,)}
+
+    def oracles(self) -> dict[str, Oracle]:
+        """What a node may ask for, by name: `gradient`, `loss` and `hvp` of x, unless a subclass says more."""
+        return first_order((self.dim,))
+
+    def row_groups(self) -> tuple[np.ndarray, ...]:
+        """Rows at each node, int64 (N,), for each group from which a minibatch draws apart: one, of all its rows."""
+        return (self.samples_N,)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results should know of the problem."""
+        return ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -77,6 +93,10 @@ class Problem(ABC):
     @abstractmethod
     def flop(self, oracle: str, samples: np.ndarray | int) -> np.ndarray | float:
         """FLOP of one call of `oracle` ("gradient", "loss" or "hvp") on that many rows; 2 for a multiply-add."""
+
+    def flop_of_all(self, oracle: str) -> np.ndarray:
+        """FLOP of one call of `oracle` on all rows of each node, (N,)."""
+        return np.broadcast_to(np.asarray(self.flop(oracle, self.samples_N), np.float64), (self.nodes,))
 
     def data_bytes(self, itemsize: int) -> int:
         """Bytes of the data as tensors of that many bytes a number; 0 where a problem has none, or does not say."""
@@ -170,6 +190,27 @@ class Problem(ABC):
                 else:
                     out[piece] = self.each(self._reverse_over_reverse)(x_SD[piece], v_SD[piece], *data)
         return out
+
+    def answers(
+        self, oracle: str, operands: list[Tensor], nodes_S: Tensor, samples: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, ...]:
+        """What an oracle of the problem's own gives at S nodes: (S, *shape) for each shape that `oracles` declares.
+
+        `samples` holds row numbers (S, B) of a minibatch for each of `row_groups`; None means all rows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares the oracle {oracle!r} and does not answer it")
+
+    def answer(
+        self, oracle: str, operands: list[Tensor], node: int, samples: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, ...]:
+        """The same of one node, without batches: what `answers` is checked against; by default one row of it."""
+        one = None if samples is None else tuple(rows[None] for rows in samples)
+        batched = self.answers(oracle, [v[None] for v in operands], self._indices([node]), one)
+        return tuple(part[0] for part in batched)
+
+    def state_metrics(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Metrics of its own, scalars; `means` holds the mean over nodes of each of `variables` that was reported."""
+        return {}
 
     @abstractmethod
     def objectives(self, x_KD: Tensor) -> Tensor:

@@ -138,7 +138,8 @@ def first_reached(rounds: Columns, metric: str, value: float) -> dict[str, Any] 
     if not good.any():
         return None
     row = int(np.argmax(good))
-    place: dict[str, Any] = {name: rounds[name][row].item() for name in ("round", "wire_bytes", "sim_time_s")}
+    names = ("round", "wire_bytes", "sim_time_s", "gossip_rounds")
+    place: dict[str, Any] = {name: rounds[name][row].item() for name in names if name in rounds}
     return {"value": value, **place}
 
 

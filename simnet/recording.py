@@ -34,10 +34,11 @@ class Recording:
         self, book: Book, role: str, members: np.ndarray, program: Callable[[Node], Any], index: int = 0
     ) -> None:
         self.book, self.role, self.members, self.index_ = book, role, members, index
-        self.graph = Graph(ProgramError)
+        self.graph, self.oracles = Graph(ProgramError), book.problem.oracles()
         self.entries: list[Entry] = []
         self.reports: list[Report] = []
         self.done = False
+        self.mixings = 0  # gossip steps and exchanges entered
         self._counts: dict[Any, int] = {}
         self._trimmed = 0
         self._waiting: list[Entry] | None = None  # the entries whose results the generator waits for
@@ -157,12 +158,14 @@ class Recording:
         values = np.where(self.book.zo_n, float(per_kind.get("zo", 0.0)), float(per_kind.get("fo", 0.0)))
         return self.per_node(values)
 
-    def batch(self, given: int | None) -> Batch | None:
+    def batch(self, given: int | None, stream: str = "batch") -> Batch | None:
         size = self.book.batch if given is None else given
         if size is None or not self.book.samples_n.any():
             return None
         check_batch(self.book, size)
-        return Batch(streams.key(self.book.seed, "batch", self.role, self.count("batch")), size)
+        apart = () if stream == "batch" else (stream,)
+        number = self.count(("batch", *apart))
+        return Batch(streams.key(self.book.seed, "batch", self.role, *apart, number), size)
 
     def random(self, purpose: str, shape: Shape | None, law: str) -> Value:
         if law not in ("normal", "uniform", "sign"):
@@ -240,7 +243,7 @@ class Recording:
             self.graph.add("report", tuple(flat), payload=(index, widths), shape=())
             values = {}
         kept = values if self.book.evaluated(index) or self.book.pin_all else {}
-        self.reports.append(Report(index, len(self.entries), self.graph.next, kept))
+        self.reports.append(Report(index, len(self.entries), self.graph.next, kept, self.mixings))
 
     def index(self) -> Value:
         number_n = np.zeros(self.book.n)

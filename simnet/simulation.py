@@ -161,7 +161,8 @@ class Simulation:
         latest = max(float(t[t < np.inf].max()) for t in made.values())
         stop = self._stops(index)
         if self.book.evaluated(index) or stop:
-            self.write(index, latest, self._bytes(index), self._states(index, made), self._hosts(made))
+            mixings = max(r.reports[index].mixings for r in self.reporting if r.index_ in made)
+            self.write(index, latest, self._bytes(index), self._states(index, made), self._hosts(made), mixings=mixings)
             stop = stop or self._meets_targets()
         for r in (r for r in self.reporting if r.index_ in made):
             if not self.book.pin_all or self.account.until == np.inf:
@@ -256,7 +257,7 @@ class Simulation:
 
     def write(
         self, index: int, sim_time_s: float, wire_bytes: int, states: dict[str, Any], hosts: np.ndarray,
-        messages: int | None = None,
+        messages: int | None = None, mixings: int = 0,
     ) -> None:  # fmt: skip
         """Evaluate, and write a row of the record."""
         if messages is None:
@@ -267,11 +268,14 @@ class Simulation:
             "wire_bytes": wire_bytes,
             "messages": int(messages),
         }
+        if mixings:
+            row["gossip_rounds"] = mixings
         if self.account.departures:
             row["nodes"] = len(hosts)
+        watched = "objective" if self.plan.problem.has_objective else "upper_loss"
         if "x" in states and self.values.computes:
             row |= self._evaluate(states, hosts)
-            if np.isfinite(row["objective"]):  # a diverged run keeps its last good states
+            if np.isfinite(row.get(watched, 0.0)):  # a diverged run keeps its last good states
                 self.final = {name: _to_numpy(v) for name, v in states.items() if not isinstance(v, tuple)}
         row["host_time_s"] = time.perf_counter() - self.began
         if self.values.watch is not None:
@@ -281,10 +285,10 @@ class Simulation:
         self.last_row = row
         for name, value in row.items():
             self.columns.setdefault(name, []).append(value)
-        if "objective" in row and not np.isfinite(row["objective"]):
+        if watched in row and not np.isfinite(row[watched]):
             good = self.columns["round"][-2:-1]
             kept = f"the states of round {good[0]} are kept; " if good else ""
-            raise Diverged(f"the objective is {row['objective']} after round {index + 1}; {kept}"
+            raise Diverged(f"the {watched} is {row[watched]} after round {index + 1}; {kept}"
                            f"{Outcome.DIVERGED.advice}")  # fmt: skip
 
     def _keep_durations(self) -> None:
@@ -295,15 +299,11 @@ class Simulation:
             calls.clear()
 
     def _evaluate(self, states: dict[str, Any], hosts: np.ndarray) -> dict[str, float]:
-        from simnet.metrics import evaluate
+        from simnet.metrics import evaluate_states
 
         ranks = self.book.rank_n[hosts]
         nodes = ranks.tolist() if (ranks >= 0).all() else []  # a server's x belongs to no node's own objective
-        trackers = None
-        if "tracker" in states and "estimate" in states:
-            p, u = states["tracker"], states["estimate"]
-            trackers = list(zip(p, u, strict=True)) if isinstance(p, tuple) else [(p, u)]
-        return evaluate(self.plan.problem, states["x"], trackers=trackers, nodes=nodes)
+        return evaluate_states(self.plan.problem, states, nodes)
 
     def tell(self, index: int, sim_time_s: float) -> None:
         now = time.perf_counter()

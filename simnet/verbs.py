@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from simnet.errors import ProgramError, nearest
 from simnet.exchange import INF, Average, Exchange
 from simnet.graph import Value
 from simnet.node import Peers, Pending, Sample, Verb
+from simnet.oracle import Oracle
 from simnet.payload import Sizes, sizes_of
 
 if TYPE_CHECKING:
@@ -63,24 +65,27 @@ def _mask(r: Recording, among: Any) -> np.ndarray | None:
 
 def _oracle(r: Recording, verb: Verb, split: bool) -> Entry:
     name, ticket = verb.options["name"], verb.options["batch"]
-    if name not in ("gradient", "loss", "hvp"):
-        raise ProgramError(f"the problem has no oracle {name!r}; it has gradient, loss and hvp")
-    if name in ("gradient", "hvp"):
-        variables = r.book.problem.variables()
-        for v in verb.values:
-            if v.shape != (r.book.problem.dim,):
-                raise ProgramError(f"node.{name} takes Values of shape {(r.book.problem.dim,)} "
-                                   f"({sorted(variables)}), not {v.shape}")  # fmt: skip
+    oracle = r.oracles.get(name)
+    if oracle is None:
+        raise ProgramError(
+            f"the problem has no oracle {name!r}{nearest(name, r.oracles)}; {type(r.book.problem).__name__} has "
+            f"{', '.join(r.oracles)}"
+        )
+    if tuple(v.shape for v in verb.values) != oracle.takes:
+        raise ProgramError(
+            f"node.{name} takes Values of shape {', '.join(map(str, oracle.takes))}, not "
+            f"{', '.join(str(v.shape) for v in verb.values)}"
+        )
     ticket = r.batch(None) if ticket is None else ticket
     occurrence = r.count("work")
     entry = r.new(Op.WORK)
     r.book.check_data(r.members, name)
     mask = _mask(r, verb.options["among"])
-    shape = () if name == "loss" else verb.values[-1].shape
     entry.tasks = tuple(v.id for v in verb.values)
     payload = (name, ticket, mask, streams.key(r.book.seed, "direction", r.role, occurrence))
-    entry.results = (r.graph.add("oracle", verb.values, payload=payload, shape=shape),)
+    answer = r.graph.add("oracle", verb.values, payload=payload, shape=oracle.shape)
     size, costs, after = ticket.size if ticket else None, r.book.costs, r.graph.next
+    entry.results = _apart(answer, oracle)
 
     def seconds() -> np.ndarray:
         """Of this call, at each member."""
@@ -89,6 +94,22 @@ def _oracle(r: Recording, verb: Verb, split: bool) -> Entry:
 
     entry.seconds = OnArrival(seconds) if costs.on_arrival else seconds()
     return entry
+
+
+def _apart(answer: Value, oracle: Oracle) -> tuple[Value, ...]:
+    """The answers of one pass, each a Value of its own."""
+    if len(oracle.gives) == 1:
+        return (answer,)
+    ends = list(accumulate(map(math.prod, oracle.gives)))
+    parts = [answer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return tuple(
+        part if len(shape) == 1 else part.graph.call(_shaped, (part,), {"shape": shape})
+        for part, shape in zip(parts, oracle.gives, strict=True)
+    )
+
+
+def _shaped(v: Any, shape: tuple[int, ...]) -> Any:
+    return v.reshape(shape)
 
 
 def _work(r: Recording, verb: Verb, split: bool) -> Entry:
@@ -144,6 +165,7 @@ def _exchange(r: Recording, verb: Verb, split: bool) -> Entry:
     kind = "gossip" if verb.kind == "gossip" else "rows"
     k = r.count(("channel", verb.place))
     entry = r.new(Op.START if split else Op.EXCHANGE)
+    r.mixings += 1
     round = len(r.reports)
     payload = _payload(r, verb)
     entry.travel = r.book.exchange(r.role, verb.place, k, verb.options, payload, kind, round)
@@ -172,7 +194,21 @@ def _payload(r: Recording, verb: Verb) -> Sizes:
             continue
         rows = verb.kind == "exchange" and v.ndim == 2
         numbers += v.shape[1] if rows else v.numel
-    return sizes_of(r.book.bytes_of(numbers), wires)
+    sizes = sizes_of(r.book.bytes_of(numbers), wires)
+    names = verb.options.get("names")
+    return sizes if names is None else sizes._replace(named=_named(r, verb, tuple(names)))
+
+
+def _named(r: Recording, verb: Verb, names: tuple[str, ...]) -> dict[str, int]:
+    """Bytes of each variable in one message."""
+    if len(names) != len(verb.values) or any(v.wire is not None for v in verb.values):
+        raise ProgramError(
+            f"node.gossip(names={names!r}): give a name for each of its {len(verb.values)} Values, none compressed"
+        )
+    named: dict[str, int] = {}
+    for name, v in zip(names, verb.values, strict=True):
+        named[name] = named.get(name, 0) + r.book.bytes_of(v.numel)
+    return named
 
 
 def _mixed(r: Recording, entry: Entry, verb: Verb) -> tuple[Value, ...]:

@@ -51,6 +51,7 @@ NOT_APPLICABLE = {
     "OverlapLocalSGD": {RELIABLE},
     "DelayedLocalSGD": {RELIABLE},
     **dict.fromkeys(("DeLiCoCo", "ChocoGossip", "ChocoSGD", "DCDPSGD", "DeepSqueeze"), {"bytes by formula"}),
+    "DSVRBGD": {"bytes by formula"},  # it is that of two dimensions: see test_dsvrbgd.py
     "NaiveGossip": {MEAN, "bytes by formula"},
     "ADPSGD": {MEAN},
     "SwarmSGD": {MEAN, "bytes by formula"},

@@ -19,7 +19,7 @@ from simnet.metrics import evaluate
 class Bowls:
     """f_i(x) = 1/2 |x - c_i|^2, with a made-up validation: loss |x|^2 and accuracy x_0 > 0."""
 
-    has_test = True
+    has_test = has_objective = own_objectives = True
 
     def __init__(self, c_ND: Tensor) -> None:
         self.c_ND = c_ND

@@ -149,7 +149,7 @@ def _node_run(subject: Subject) -> str:
     cure = "the program must mean the same for one node as for all: no state outside it, no randomness but node.random"
     for when, network in subject.policies("retry", "drop", "symmetric"):
         for dim in (3, NODES):
-            sections: dict[str, Any] = {"problem": {"name": "Quadratic", "dim": dim}, "network": network}
+            sections: dict[str, Any] = {"problem": subject.problem(dim), "network": network}
             where = f"{when}, n = {NODES}, d = {dim}"
             nodes = subject.run(**sections, execution={"node_run": True})
             _same(
@@ -173,7 +173,7 @@ def _executors(subject: Subject) -> str:
         raise NotApplicable("values of this program are always computed node by node")
     for when, network in subject.policies("drop"):
         for dim in (3, NODES):
-            sections: dict[str, Any] = {"problem": {"name": "Quadratic", "dim": dim}, "network": network}
+            sections: dict[str, Any] = {"problem": subject.problem(dim), "network": network}
             one = subject.run(**sections, execution={"executor": "one_by_one"})
             _same(
                 subject, subject.run(**sections), one, "batched and one-by-one", f"{when}, n = {NODES}, d = {dim}", cure
@@ -230,7 +230,7 @@ def _bytes(subject: Subject) -> str:
     for nodes, dim in ((NODES, 3), (5, 7)):
         scenario = subject.scenario(nodes)
         edges = scenario["network"]["graph"].number_of_edges() * (1 if subject.directed else 2)
-        problem = {"name": "Quadratic", "dim": dim}
+        problem = subject.problem(dim)
         bits = [
             subject.run(nodes, rounds=rounds, problem=problem).summary["nominal_bits"]
             for rounds in (ROUNDS, 2 * ROUNDS)

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 
 from simnet.algorithm import Algorithm
+from simnet.bilevel import BilevelProblem, Level
 from simnet.checks.watched import Log, Place, Watched, line_of
 from simnet.errors import CapabilityError, InputError, ProgramError, SimnetError
 from simnet.lazy import torch
@@ -83,6 +84,43 @@ class Flat(Problem):
         return torch.zeros_like(x_D)
 
 
+class FlatLevels(BilevelProblem):
+    """Two such levels: every oracle gives zeros."""
+
+    closed_forms: ClassVar[bool] = True
+
+    def __init__(self, nodes: int, dx: int) -> None:
+        super().__init__(nodes, dx, 2, np.zeros(nodes), np.zeros(nodes))
+        self.has_objective = False
+
+    def oracle_flop(self, oracle: str, upper: np.ndarray | float, lower: np.ndarray | float) -> np.ndarray | float:
+        return np.ones(np.shape(lower))
+
+    def load(self, device: Any, dtype: Any) -> None:
+        """There are no data."""
+
+    def initial_point(self, name: str) -> np.ndarray:
+        return np.ones(self.variables()[name])
+
+    def level_data(self, level: Level, nodes_S: Tensor, rows_SB: Tensor | None) -> tuple[Tensor, ...]:
+        return (torch.zeros(len(nodes_S), dtype=self.dtype, device=self.device),)
+
+    def upper_loss(self, x_X: Tensor, y_Y: Tensor, *data: Tensor) -> Tensor:
+        return (x_X.sum() + y_Y.sum()) * data[0]
+
+    lower_loss = upper_loss
+
+    def answers(
+        self, oracle: str, operands: list[Tensor], nodes_S: Tensor, samples: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, ...]:
+        return tuple(operands[0].new_zeros(len(nodes_S), *shape) for shape in self.oracles()[oracle].gives)
+
+    def answer(
+        self, oracle: str, operands: list[Tensor], node: int, samples: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, ...]:
+        return tuple(operands[0].new_zeros(shape) for shape in self.oracles()[oracle].gives)
+
+
 class Subject:
     """An algorithm under check, and the scenarios it is put into."""
 
@@ -105,7 +143,7 @@ class Subject:
             graph.add_edges_from([(0, 2), (1, n - 1)] if self.directed else [(0, n // 2)])
         made: dict[str, Any] = {
             "network": {"graph": graph, "link": LINK},
-            "problem": {"name": "Quadratic", "dim": 3},
+            "problem": self.problem(3),
             "algorithm": self.algorithm,
             "mixing": self.algorithm.mixing if self.directed else "lazy",
             "nodes": {"step": "10 ms", "jitter": 0.5},
@@ -118,6 +156,12 @@ class Subject:
             own = made.get(name)
             made[name] = {**own, **section} if isinstance(own, dict) and isinstance(section, dict) else section
         return made
+
+    def problem(self, dim: int) -> dict[str, Any]:
+        """A problem with x of that many numbers, and the oracles that the algorithm asks for."""
+        if self.algorithm.asks:
+            return {"name": "BilevelQuadratic", "dx": dim, "dy": 2}
+        return {"name": "Quadratic", "dim": dim}
 
     def _roles(self) -> dict[str, list[int]]:
         """One host for each role but the last, which has the others; two roles are left to the scenario's default."""
@@ -147,11 +191,11 @@ class Subject:
     def _first_line(self) -> int:
         return next(iter(self.algorithm.programs().values())).__code__.co_firstlineno
 
-    def flat(self, dim: int = 3) -> Flat:
+    def flat(self, dim: int = 3) -> Problem:
         """The problem without gradients, over the hosts that hold data."""
         algorithm = self.algorithm
         without = sum(role not in algorithm.data_roles for role in algorithm.roles) if algorithm.data_roles else 0
-        return Flat(NODES - without, dim)
+        return FlatLevels(NODES - without, dim) if algorithm.asks else Flat(NODES - without, dim)
 
     def policies(self, *names: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """(words, network section): without loss, then under each of the policies with heavy loss."""

@@ -19,7 +19,7 @@ from simnet.algorithm import Algorithm
 from simnet.graph import Value
 from simnet.node import Node, Pending, Verb
 
-FACTS = ("roles", "data_roles", "mixing", "connected", "tree", "keeps_mean", "first_order", "synchronous")
+FACTS = ("roles", "data_roles", "mixing", "connected", "tree", "keeps_mean", "first_order", "synchronous", "asks")
 VERBS = (
     "gradient", "oracle", "hvp", "work", "gossip", "exchange", "average", "all_gather", "send", "broadcast", "scatter",
     "receive", "gather", "wait", "read",

@@ -14,7 +14,7 @@ import numpy as np
 
 from simnet.network.fate import Fate, Size
 from simnet.network.network import EdgeSet, Network
-from simnet.payload import index_part, nominal_bits
+from simnet.payload import index_part, named_bytes, nominal_bits
 
 KINDS = ("payload", "index", "header", "retransmitted", "acknowledgement")
 
@@ -34,6 +34,7 @@ class Ledger:
         self.round_bytes: list[int] = []
         self.round_messages: list[int] = []
         self.nominal_bits: float = 0
+        self._by_name: dict[str, float] = {}
         self.lost_messages = 0
 
     def add(
@@ -47,11 +48,13 @@ class Ledger:
         count = edges.size if active_E is None else int(np.count_nonzero(active_E))
         nominal = nominal_bits(payload)
         if fate is None and active_E is None and not isinstance(payload, np.ndarray):
-            total = len(edges.hops_H) * (payload + header)
+            total, paid = len(edges.hops_H) * (payload + header), len(edges.hops_H) * payload
             key = edges, payload, index_part(payload)
             self._whole[key] = self._whole.get(key, 0) + times
         else:
-            total = self._enter(edges, payload, header, fate, active_E, times)
+            total, paid = self._enter(edges, payload, header, fate, active_E, times)
+        for name, part in named_bytes(payload).items():
+            self._by_name[name] = self._by_name.get(name, 0) + times * float(paid * part / payload)
         self._round(round, total * times, count * times)
         if isinstance(nominal, np.ndarray):
             self.nominal_bits += times * float(nominal.sum() if active_E is None else nominal[active_E].sum())
@@ -111,7 +114,8 @@ class Ledger:
 
     def _enter(
         self, edges: EdgeSet, payload: Size, header: int, fate: Fate | None, active_E: np.ndarray | None, times: int
-    ) -> int:
+    ) -> tuple[int, int]:
+        """Bytes on all links, and those of them that are payload, indices among it."""
         hops, per_edge = edges.hops_H, np.diff(edges.hop_ptr)
         index = index_part(payload)
         if isinstance(payload, np.ndarray):
@@ -140,10 +144,10 @@ class Ledger:
         np.add.at(self._bytes[1], hops, times * index * reached)
         np.add.at(self._bytes[2], hops, times * header * reached)
         np.add.at(self._bytes[3], hops, times * extra)
-        carried = int((size * reached).sum() + extra.sum())
+        paid = int((payload * reached).sum())
         if fate is not None:
-            carried += int(np.maximum(missing, -payload * reached).sum())
-        return carried
+            paid += int(np.maximum(missing, -payload * reached).sum())
+        return paid + int((header * reached).sum() + extra.sum()), paid
 
     def _round(self, round: int, total: int, count: int) -> None:
         while len(self.round_bytes) <= round:
@@ -174,6 +178,10 @@ class Ledger:
         if self.network.background:
             columns["background_bytes"] = self._background.copy()
         return columns | {"wire_bytes": kinds.sum(axis=0)}
+
+    def by_variable(self) -> dict[str, int]:
+        """Payload bytes of each variable that programs have named, over all links; without what is sent again."""
+        return {name: round(part) for name, part in self._by_name.items()}
 
     @property
     def background_bytes(self) -> int:

@@ -66,10 +66,11 @@ class Meter:
         book, member = self.book, 0
         key = streams.key(book.seed, "meter", host)
         ticket = None if rows is None or not book.samples_n.any() else Batch(key, rows)
-        ones = torch.ones_like(states[k])
+        rest = [torch.ones(shape, device=self.device, dtype=self.dtype)
+                for shape in book.problem.oracles()[oracle].takes[1:]]  # fmt: skip
 
         def call() -> torch.Tensor:
-            operands = [states[k], ones] if oracle == "hvp" else [states[k]]
+            operands = [states[k], *rest]
             return self.oracles.single((oracle, ticket, None, key), operands, host, member)
 
         return call

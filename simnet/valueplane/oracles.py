@@ -6,6 +6,7 @@ Legend: S rows (nodes) of one call, D parameters, B rows of a minibatch, K direc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from simnet import streams
 from simnet.book import Book
 from simnet.estimator import Estimator
 from simnet.node import Batch
+from simnet.oracle import STANDARD, Oracle
 from simnet.valueplane import draws
 from simnet.valueplane.device import on
 from simnet.valueplane.stopwatch import Stopwatch
 
+_GROUPS = 0x96F0095D6A0C3B11  # and those of further groups of rows apart from those of the first
 _CHI_SQUARE = 0xC415C415C415C415  # sets the streams of chi-square numbers apart from those of directions
 
 
@@ -31,17 +34,44 @@ class Oracles:
         self.watch = Stopwatch(device)
         self.remembers = True  # whether the same hosts are asked for again and again
 
+    @cached_property
+    def _declared(self) -> dict[str, Oracle]:
+        return self.problem.oracles()
+
+    @cached_property
+    def _group_rows(self) -> list[np.ndarray]:
+        """Rows of each of the problem's groups at every host."""
+        groups = []
+        for rows_N in self.problem.row_groups():
+            groups.append(np.zeros(self.book.n, np.int64))
+            groups[-1][self.book.data_hosts] = rows_N
+        return groups
+
     # ---- what is drawn ---------------------------------------------------------------------------------------------
 
     def samples(self, ticket: Batch | None, hosts: np.ndarray) -> torch.Tensor | None:
         """Local row numbers (S, B) of each host's minibatch; None for all its rows."""
         if ticket is None:
             return None
-        size = ticket.size
-        if isinstance(size, tuple):  # callers ask for one kind of node at a time
-            size = size[int(self.book.zo_n[hosts[0]])]
+        size = self._size(ticket, hosts)
         keys, rows = streams.keys(ticket.key, hosts), self.book.samples_n[hosts]
         return draws.samples(keys, rows, size, self.book.replace, self.device)
+
+    def sample_groups(self, ticket: Batch | None, hosts: np.ndarray) -> tuple[torch.Tensor, ...] | None:
+        """The same from each group of the problem's rows, every group with a stream of its own."""
+        if ticket is None:
+            return None
+        keys = streams.keys(ticket.key, hosts)
+        apart = (keys, *(streams.keys(_GROUPS + g, keys) for g in range(1, len(self._group_rows))))
+        return tuple(
+            draws.samples(key, rows_n[hosts], self._size(ticket, hosts), self.book.replace, self.device)
+            for key, rows_n in zip(apart, self._group_rows, strict=True)
+        )
+
+    def _size(self, ticket: Batch, hosts: np.ndarray) -> int:
+        """Rows of the minibatch; callers ask for one kind of node at a time."""
+        size = ticket.size
+        return size[int(self.book.zo_n[hosts[0]])] if isinstance(size, tuple) else size
 
     def random(self, payload: tuple[Any, str], hosts: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
         """Numbers of a law for each host, shape (S, *shape)."""
@@ -69,7 +99,7 @@ class Oracles:
         name, ticket, mask, key = payload
         if mask is not None and not mask[rows].all():
             chosen = np.flatnonzero(mask[rows])
-            answer = torch.zeros_like(operands[-1] if name != "loss" else operands[0][:, 0])
+            answer = operands[0].new_zeros(len(rows), *self._declared[name].shape)
             if len(chosen):
                 here = on(self.device, chosen)
                 draws_of = (name, _some(ticket, chosen), None, _some_keys(key, chosen))
@@ -81,7 +111,7 @@ class Oracles:
         if sorts is None:
             answer = self._answers(name, ticket, key, operands, hosts, out)
         else:
-            answer = torch.empty_like(operands[-1] if name != "loss" else operands[0][:, 0])
+            answer = operands[0].new_empty(len(rows), *self._declared[name].shape)
             for sort in np.unique(sorts):
                 at = np.flatnonzero(sorts == sort)
                 here = on(self.device, at)
@@ -105,7 +135,10 @@ class Oracles:
         out: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         """Of hosts that are alike."""
-        nodes, samples = self._nodes_of(hosts), self.samples(ticket, hosts)
+        nodes = self._nodes_of(hosts)
+        if name not in STANDARD:
+            return _whole(self.problem.answers(name, operands, nodes, self.sample_groups(ticket, hosts)), 1)
+        samples = self.samples(ticket, hosts)
         if name == "gradient" and self.book.zo_n[hosts[0]]:
             ask = _Many(self, streams.keys(key, hosts), operands[0].shape[1], nodes, samples)
             return self._estimator(hosts[0]).estimate(ask, operands[0])
@@ -124,7 +157,7 @@ class Oracles:
         """One host's answer by automatic differentiation of its loss; operands are (D,)."""
         name, ticket, mask, key = payload
         if mask is not None and not mask[row]:
-            return torch.zeros_like(operands[-1]) if name != "loss" else operands[0].new_zeros(())
+            return operands[0].new_zeros(self._declared[name].shape)
         mark = self.watch.start()
         answer = self._single(name, ticket, key, operands, host)
         self.watch.stop(name, mark)
@@ -134,6 +167,10 @@ class Oracles:
         self, name: str, ticket: Batch | None, key: Any, operands: list[torch.Tensor], host: int
     ) -> torch.Tensor:
         hosts = np.array([host])
+        if name not in STANDARD:
+            groups = self.sample_groups(ticket, hosts)
+            rows = None if groups is None else tuple(group[0] for group in groups)
+            return _whole(self.problem.answer(name, operands, int(self.book.rank_n[host]), rows), 0)
         drawn = self.samples(ticket, hosts)
         samples, node = None if drawn is None else drawn[0], int(self.book.rank_n[host])
 
@@ -232,6 +269,11 @@ def _hessian_times(loss: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
             return torch.zeros_like(x)
         (product,) = torch.autograd.grad(torch.dot(gradient, v.detach()), at, allow_unused=True)
     return torch.zeros_like(x) if product is None else product
+
+
+def _whole(parts: tuple[torch.Tensor, ...], axis: int) -> torch.Tensor:
+    """Several answers as one, flat beyond the node axis."""
+    return parts[0] if len(parts) == 1 else torch.cat([part.flatten(axis) for part in parts], axis)
 
 
 def _some_keys(key: Any, chosen: np.ndarray) -> Any:
