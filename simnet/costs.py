@@ -1,7 +1,7 @@
 """How long one call of an oracle takes at each host, before jitter, stragglers and accelerators: four sources.
 
     flops        the call's FLOP over the host's `compute`; or what a device profile says (`simnet.device_profile`)
-    calibrated   the median of at least 15 calls on this machine's device, alone, after a warm-up
+    calibrated   the median of at least 15 turns of calls on this machine's device, alone, after a warm-up
     measured     every call as it happens: run alone and timed (a node run)
     replay       the durations that a measured run has recorded, call by call
 

@@ -1,8 +1,9 @@
-"""What one call of an oracle takes on this device: alone, after a warm-up, the median of repeated calls.
+"""What one call of an oracle takes on this device: alone, after a warm-up, the median of repeated turns.
 
 The call is that of the one-by-one executor, one node's oracle by automatic differentiation, on the data of nodes in
 turn and each on a state of its own; between two calls a step is taken and a few states are averaged, so that what a
-call finds in the cache is what it would find in a run.
+call finds in the cache is what it would find in a run. A sample is the mean over a turn of the nodes, so that the slow
+calls that a run has now and then count as they do there, and the median is over turns.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from simnet.valueplane.operators import operators
 from simnet.valueplane.oracles import Oracles
 from simnet.valueplane.stopwatch import Stopwatch
 
-WARM_UP, FEWEST, MOST = 5, 15, 61  # calls
+WARM_UP, FEWEST, MOST = 5, 15, 61  # calls; turns
 _LONG_ENOUGH_S = 0.2  # quick calls are repeated for so long
+_TURN_S = 0.1  # a turn takes no longer, or is one call
 _NODES, _STATES_BYTES = 8, 1 << 29  # nodes taken in turn, and what their states may hold together
 
 
@@ -85,8 +87,8 @@ def timed(
     device: torch.device,
     between: Callable[[torch.Tensor], None] = _nothing,
 ) -> Timing:
-    """The median over repeated calls, taken in turn, `between` two of them what is not timed; begun again, up to twice,
-    where they spread too much.
+    """The median over turns of the mean of their calls, `between` two calls what is not timed; begun again, up to
+    twice, where they spread too much.
     """
     best: Timing | None = None
     for _ in range(3):
@@ -101,19 +103,23 @@ def timed(
 def _timed(
     calls: list[Callable[[], torch.Tensor]], device: torch.device, between: Callable[[torch.Tensor], None]
 ) -> Timing:
-    for k in range(WARM_UP):
-        between(calls[k % len(calls)]())
+    def measured(k: int) -> float:
+        watch = Stopwatch(device)
+        mark = watch.start()
+        answer = calls[k % len(calls)]()
+        watch.stop("call", mark)
+        between(answer)
+        return watch.seconds("call")
+
+    warm = [measured(k) for k in range(WARM_UP)]
+    turn = max(1, min(len(calls), int(_TURN_S / max(min(warm), 1e-9))))
     seconds: list[float] = []
     collecting = gc.isenabled()
     gc.disable()  # as in a run
     try:
-        while len(seconds) < FEWEST or (sum(seconds) < _LONG_ENOUGH_S and len(seconds) < MOST):
-            watch = Stopwatch(device)
-            mark = watch.start()
-            answer = calls[len(seconds) % len(calls)]()
-            watch.stop("call", mark)
-            seconds.append(watch.seconds("call"))
-            between(answer)
+        while len(seconds) < FEWEST or (turn * sum(seconds) < _LONG_ENOUGH_S and len(seconds) < MOST):
+            first = turn * len(seconds)
+            seconds.append(sum(measured(first + k) for k in range(turn)) / turn)
     finally:
         if collecting:
             gc.enable()
