@@ -13,7 +13,18 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from simnet.analysis.reproduce import engine
-from simnet.analysis.reproduce.claims import Claim, Experiment, Result, above, all_near, below, exact, near, rising
+from simnet.analysis.reproduce.claims import (
+    Claim,
+    Experiment,
+    Result,
+    above,
+    all_near,
+    below,
+    between,
+    exact,
+    near,
+    rising,
+)
 from simnet.cli import app
 from simnet.errors import UnknownName
 
@@ -24,6 +35,7 @@ def test_verdicts_follow_their_rules() -> None:
     assert exact("S = W Z", 1e-13, 1e-12).verdict == "pass" and exact("S = W Z", 2e-12, 1e-12).verdict == "fail"
     assert below("loss", 0.5, 0.49).holds and not below("loss", 0.5, 0.5).holds
     assert above("accuracy", 0.8, 0.81).holds and not above("accuracy", 0.8, 0.8).holds
+    assert between("ratio", 0.5, 1.15, 1.15).holds and not between("ratio", 0.5, 1.15, 0.49).holds
     assert rising("order", {"a": 1.0, "b": 2.0}).holds and not rising("order", {"a": 1.0, "b": 1.0}).holds
     worst = all_near("rows", {"one": (1.0, 1.01), "two": (2.0, 2.2)}, rel=0.05)
     assert not worst.holds and "10 % (two" in worst.measured

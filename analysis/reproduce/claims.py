@@ -86,6 +86,11 @@ def above(claim: str, bound: float, measured: float, condition: str = "") -> Cla
     return Claim(claim, f"above {_n(bound)}", _n(measured), measured > bound, condition)
 
 
+def between(claim: str, low: float, high: float, measured: float, condition: str = "") -> Claim:
+    """low <= measured <= high."""
+    return Claim(claim, f"{_n(low)} to {_n(high)}", _n(measured), low <= measured <= high, condition)
+
+
 def rising(claim: str, values: Mapping[str, float], condition: str = "") -> Claim:
     """The values rise strictly in the order given."""
     numbers = list(values.values())

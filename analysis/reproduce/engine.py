@@ -32,6 +32,7 @@ from simnet.storage import write_atomically
 SYSTEMS: dict[str, str] = {  # the name for the command -> the module
     "hdo": "simnet.analysis.reproduce.hdo",
     "multi-gossip": "simnet.analysis.reproduce.multi_gossip",
+    "savic": "simnet.analysis.reproduce.savic",
 }
 
 Told = Callable[[str], None]
