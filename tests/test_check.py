@@ -51,7 +51,8 @@ NOT_APPLICABLE = {
     "OverlapLocalSGD": {RELIABLE},
     "DelayedLocalSGD": {RELIABLE},
     **dict.fromkeys(("DeLiCoCo", "ChocoGossip", "ChocoSGD", "DCDPSGD", "DeepSqueeze"), {"bytes by formula"}),
-    "DSVRBGD": {"bytes by formula"},  # it is that of two dimensions: see test_dsvrbgd.py
+    # theirs is a formula of two dimensions: see test_dsvrbgd.py and test_bilevel_baselines.py
+    **dict.fromkeys(("DSVRBGD", "DSOBA", "MDBO", "MADSBO", "DSBO", "GossipDSBO"), {"bytes by formula"}),
     "NaiveGossip": {MEAN, "bytes by formula"},
     "ADPSGD": {MEAN},
     "SwarmSGD": {MEAN, "bytes by formula"},
