@@ -33,6 +33,7 @@ SYSTEMS: dict[str, str] = {  # the name for the command -> the module
     "hdo": "simnet.analysis.reproduce.hdo",
     "multi-gossip": "simnet.analysis.reproduce.multi_gossip",
     "savic": "simnet.analysis.reproduce.savic",
+    "optex": "simnet.analysis.reproduce.optex",
 }
 
 Told = Callable[[str], None]

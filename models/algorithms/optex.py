@@ -18,6 +18,8 @@ from simnet.node import Node
 if TYPE_CHECKING:
     from simnet.book import Book
 
+Guess = Callable[[Any], Any]
+
 
 @dataclass(frozen=True)
 class _Guessing(Algorithm):
@@ -91,17 +93,19 @@ class _Guessing(Algorithm):
     def _guesses(self, N: int) -> bool:
         return N > 1 and self.mode not in ("vanilla", "target")
 
-    def _path(self, node: Node, x: Any, state: State, history: History, n: int) -> tuple[list[Any], list[State]]:
-        """Z_1 = x, ..., Z_n and the states there: n - 1 steps along guesses."""
+    def _path(
+        self, node: Node, x: Any, state: State, history: History, n: int
+    ) -> tuple[list[Any], list[State], Guess | None]:
+        """Z_1 = x, ..., Z_n and the states there, n - 1 steps along guesses; and mu."""
         Z, S = [x], [state]
-        guess = self._guess(node, history) if n > 1 else None
-        while guess is not None and len(Z) < n:
-            x, state = self.step.taken(x, state, guess(x))
+        mu = self._guess(node, history) if n > 1 else None
+        while mu is not None and len(Z) < n:
+            x, state = self.step.taken(x, state, mu(x))
             Z.append(x)
             S.append(state)
-        return Z, S
+        return Z, S, mu
 
-    def _guess(self, node: Node, history: History) -> Callable[[Any], Any]:
+    def _guess(self, node: Node, history: History) -> Guess:
         """mu, as a function of the point."""
         if self.mode == "zero":
             return torch.zeros_like
@@ -187,6 +191,7 @@ class OptEx(_Guessing):
         x: Any = node.initial("x")
         state, history, workers = self.step.first(x), History(), node.sample("worker").hosts.tolist()
         N, owed = self._points(len(workers)), dict[int, Any]()  # worker -> the point it still has
+        told: dict[str, Any] = {}
         for _ in node.rounds():
             if self.mode in ("vanilla", "target"):
                 for _ in range(N if self.mode == "target" else 1):
@@ -195,15 +200,16 @@ class OptEx(_Guessing):
             elif self.deadline_s is None:
                 n = N if len(history) >= 2 else 1
                 yield from self._charged(node, history, n, x.shape[0])
-                Z, S = self._path(node, x, state, history, n)
+                Z, S, mu = self._path(node, x, state, history, n)
                 rows: Any = torch.stack(Z)
                 yield node.scatter(rows, to=workers[:n])
                 G, losses = yield from self._answers(node, workers[:n])
+                told = self._told(Z, G, mu)
                 x, state = self._chosen(Z, S, G, losses)
                 history = self._observed(history, rows, G, N)
             else:
                 x, state, history = yield from self._hurried(node, x, state, history, workers, owed, N)
-            node.report(x=x)
+            node.report(x=x, **told)
 
     def worker(self, node: Node) -> Program:
         while True:
@@ -227,6 +233,10 @@ class OptEx(_Guessing):
             for flop in self._flop(len(history), n, dim):
                 yield node.work(flop)
 
+    def _told(self, Z: list[Any], G: Any, mu: Guess | None) -> dict[str, Any]:
+        """What a round reports beside x; a subclass that studies the guesses says more."""
+        return {}
+
     def _answers(self, node: Node, workers: list[int]) -> Generator[Any, Any, tuple[Any, Any]]:
         """The gradients of these workers, (n, d), and their losses where they tell them, (n,)."""
         got = yield node.gather(workers)
@@ -248,7 +258,7 @@ class OptEx(_Guessing):
                 del owed[host]
         asked = [host for host in workers if host not in owed][: N if len(history) >= 2 else 1]
         yield from self._charged(node, history, len(asked), x.shape[0])
-        Z, S = self._path(node, x, state, history, len(asked))
+        Z, S, _ = self._path(node, x, state, history, len(asked))
         rows: Any = torch.stack(Z)
         yield node.scatter(rows, to=asked)
         timer = node.start(node.wait(float(self.deadline_s or 0.0)))
@@ -309,7 +319,7 @@ class OptExReplicated(_Guessing):
                 n = N if self._guesses(N) and len(history) >= 2 else 1
                 for flop in self._flop(len(history), n, x.shape[0]) if n > 1 else ():
                     yield node.work(flop)
-                Z, S = self._path(node, x, state, history, n)
+                Z, S, _ = self._path(node, x, state, history, n)
                 G, losses = yield from self._evaluated(node, Z, first)
                 x, state = self._chosen(Z, S, G, losses)
                 if self._guesses(N):
