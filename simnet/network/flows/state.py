@@ -27,7 +27,7 @@ RATE, LEVEL, MOST, WEIGHT, LEFT, SINCE, FINISH, QUEUED, AFTER, NEW_RATE, DONE_S 
 STEP, WINDOW, HIGHEST_WINDOW, BURST, TO_LOSS, LOST, RUN, DONE_LOST = range(11, 19)
 # where a pool looks after it: the pool's virtual time at which it is at its next stop
 VIRTUAL = 19
-FLOW_COLUMNS = 20
+FLOW_COLUMNS = 24
 # columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); next and
 # previous flow with the same limit; mark = stamp of its last settling; new limit, and whether it has its new rate;
 # and lists (not by flow): free slots, flows to be settled, tags and limits of flows that ended and were not taken yet
@@ -38,7 +38,7 @@ SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its tim
 DONE_SLOT = 17  # a list like done_tag: the slots of flows that ended
 # the pool that looks after the flow, or -1; and its place there: first child, next sibling, previous sibling or parent
 POOL, CHILD, SIBLING, ABOVE = range(18, 22)
-SLOT_COLUMNS = 22
+SLOT_COLUMNS = 24
 OWN, NONE, POOLED = -1, -2, -3
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
 FEWEST_POOLED = 32  # flows that one link limits: fewer are not worth a pool
@@ -53,7 +53,7 @@ CAPACITY, LOAD, LINK_LEVEL, TOP, LEFT_NOW, PER_LEVEL, LARGEST, SATURATED = range
 # its links is full
 POOL_PER, POOL_MOST, NOW, MOVED_S, LEAST_BOUND, SAFE = range(8, 14)
 QUEUED_AT = 14  # while settling: the lowest level at which the queue has the link, or infinity
-LINK_COLUMNS = 15
+LINK_COLUMNS = 16
 # columns of `chain`: first entry through the link; first flow limited here, and how many; flows; changes of the load
 # since it was last counted. While settling: stamp; first entry being settled; open flows; held flows that the link
 # limits; whether its level was looked at since it changed; and a list (not by link) of the links touched
@@ -65,7 +65,7 @@ LIMITS, POOL_HERE, POOL_COUNT, NEXT_LINK, PREVIOUS_LINK, REST, RESTS = range(11,
 # that all of its flows may cross, or -1; whether something else changed on its links; stamp of its last settling; and a
 # list of the pools to be settled
 LIMITED_BY, ROOT, SIZE, FIRST_LINK, RIVAL, LOOK, POOL_MARK, POOL_SEED = range(18, 26)
-CHAIN_COLUMNS = 26
+CHAIN_COLUMNS = 32
 # what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws; fewest flows of a pool
 HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT, CONTROL, KEY = range(12)
 POOL_SEEDS, FEWEST = 12, 13
@@ -98,9 +98,9 @@ def make_engine(
     """An engine at time 0 without flows, with room for `flows` at a time."""
     links = len(capacity)
     shift = (int(np.diff(route_start).max(initial=1)) - 1).bit_length()
-    link = np.zeros((links, LINK_COLUMNS))
+    link = _rows(links, LINK_COLUMNS)
     link[:, CAPACITY] = capacity
-    chain = np.zeros((links, CHAIN_COLUMNS), np.int32)
+    chain = _rows(links, CHAIN_COLUMNS, np.int32)
     chain[:, (FIRST, LIMITED, POOL_HERE, ROOT, FIRST_LINK, RIVAL)] = -1
     chain[:, LIMITS] = chain[:, LIMITED_BY] = np.arange(links)
     state = np.zeros(16, np.int64)
@@ -111,11 +111,19 @@ def make_engine(
     )  # fmt: skip
 
 
+def _rows(rows: int, columns: int, dtype: type = np.float64) -> np.ndarray:
+    """Zeros whose rows begin with a cache line."""
+    size = rows * columns * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 128, np.uint8)
+    first = -raw.ctypes.data % 128
+    return raw[first : first + size].view(dtype).reshape(rows, columns)
+
+
 def _rooms(flows: int, room: int, links: int) -> dict[str, np.ndarray]:
     """The arrays whose size is the room for flows."""
     queue = flows * room + links
     rooms: dict[str, np.ndarray] = {
-        "flow": np.zeros((flows, FLOW_COLUMNS)), "slot": np.zeros((flows, SLOT_COLUMNS), np.int64),
+        "flow": _rows(flows, FLOW_COLUMNS), "slot": _rows(flows, SLOT_COLUMNS, np.int64),
         "entry": np.full((flows * room, 3), -1, np.int32), "heap_t": np.zeros(2 * flows),
         "heap_row": np.full((2 * flows, 3), -1), "queue_t": np.zeros(queue), "queue_i": np.zeros(queue, np.int64),
     }  # fmt: skip
