@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simnet import bench
-from simnet.benches import common, compressors, estimators, kernels, time, values
+from simnet.benches import common, compressors, estimators, kernels, optex, time, values
 from simnet.prepare import prepare
 
 
@@ -65,3 +65,11 @@ def test_every_estimator_is_measured_beside_a_loop_and_a_copy() -> None:
         row = estimators.measure(name, 4, 1, "cpu")
         assert row["job"] == f"estimators, {name}" and row["to_copy"] > 0 and row["loop_to_simnet"] > 0
     assert "loop_to_simnet" not in estimators.measure("fwd_grad_fast", 65, 1, "cpu")
+
+
+def test_the_coordinator_of_optex_is_measured_beside_a_gradient() -> None:
+    row = optex.measure(6, 4, 1, "cpu", features=8, hidden=3)
+    assert row["parameters"] == 8 * 3 + 3 + 3 * 10 + 10 and (row["T0"], row["N"]) == (6, 4)
+    parts = ("fit", "fresh_fit", "proxy")
+    assert min(row[f"{name}_ms"] for name in (*parts, "gradient")) > 0
+    assert all(math.isfinite(row[f"{name}_to_gradient"]) for name in parts)
