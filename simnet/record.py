@@ -126,7 +126,7 @@ class Record:
 
 def rises(metric: str) -> bool:
     """Whether more of `metric` is better."""
-    return metric.startswith("accuracy")
+    return metric.startswith(("accuracy", "label_auc"))
 
 
 def first_reached(rounds: Columns, metric: str, value: float) -> dict[str, Any] | None:

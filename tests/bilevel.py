@@ -9,9 +9,11 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import torch
 
 import simnet
 from simnet.algorithm import Algorithm
+from simnet.bilevel import BilevelProblem
 from simnet.record import Record
 
 Array = np.ndarray
@@ -84,3 +86,14 @@ def close(record: Record, state: State, within: float = 1e-11) -> None:
     """The final x, y, z are those of the matrix form."""
     for name, expected in zip("xyz", state, strict=True):
         np.testing.assert_allclose(record.final[name], expected, rtol=0, atol=within * np.abs(expected).max())
+
+
+def prepared(problem: BilevelProblem, kernels: Any = "closed") -> Any:
+    problem.prepare("cpu", torch.float64, kernels)
+    return problem
+
+
+def operands(problem: BilevelProblem, oracle: str) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randn(problem.nodes, *shape, generator=generator, dtype=torch.float64)
+            for shape in problem.oracles()[oracle].takes]  # fmt: skip

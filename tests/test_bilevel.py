@@ -17,7 +17,7 @@ from simnet.models.algorithms.dpsgd import DPSGD
 from simnet.models.algorithms.dsvrbgd import DSVRBGD
 from simnet.models.problems.bilevel_quadratic import BilevelQuadratic
 from simnet.node import Node
-from tests.bilevel import Levels, run, scenario
+from tests.bilevel import Levels, operands, prepared, run, scenario
 
 ORACLES = ("hx", "hy", "hz", "directions", "upper", "gyy", "gxy", "gyy_matrix", "gxy_matrix", "gyy_solve")
 
@@ -45,17 +45,6 @@ class Curved(BilevelProblem):
 
     def lower_loss(self, x_X: Any, y_Y: Any, *data: Any) -> Any:
         return torch.nn.functional.softplus(data[0] @ y_Y).mean() + 0.5 * torch.exp(x_X[0]) * y_Y.square().sum()
-
-
-def prepared(problem: BilevelProblem, kernels: Any = "closed") -> Any:
-    problem.prepare("cpu", torch.float64, kernels)
-    return problem
-
-
-def operands(problem: BilevelProblem, oracle: str) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    return [torch.randn(problem.nodes, *shape, generator=generator, dtype=torch.float64)
-            for shape in problem.oracles()[oracle].takes]  # fmt: skip
 
 
 # ---- the instance ----------------------------------------------------------------------------------------------------
