@@ -60,6 +60,12 @@ def test_the_simulated_round_is_the_closed_form(port: str) -> None:
         assert optex_time.round_s(port, gradient_s, bits_per_s) == pytest.approx(expected, rel=1e-9)
 
 
+def test_time_to_a_level_is_that_of_the_rounds_alone() -> None:
+    one, four = (optex_time.time_to_level("vanilla", 4, 20, rounds) for rounds in (1, 4))
+    assert four == pytest.approx(4 * one, rel=1e-9)
+    assert one == pytest.approx(0.0129434 + 8 * 2 * 4 * 2410 / 20e6 + 4 * 100e-6, rel=1e-4)
+
+
 def test_every_experiment_draws() -> None:
     assert SYSTEMS["optex"] == optex.__name__
     curves = {"vanilla": [4.0, 2.0, 1.0], "N=5": [4.0, 0.5], "last_grad": [4.0, 9.0, float("inf")]}
@@ -67,6 +73,8 @@ def test_every_experiment_draws() -> None:
         "R2": {"panels": {"Sphere": curves, "Ackley": curves}}, "R3": {"errors": {"3": [1.0, 0.9], "50": [0.5, 0.1]}},
         "R5": {"ratios": {"2": [1.4, 1.6], "5": [2.4, 2.8]}, "exact": 1.1},
         "R6": {"curves": {"shared, 1": [[0.01, 0.1], [0.5, 2.0]], "serial, 40": [[0.01, 0.1], [1.5, 3.0]]}},
+        "R7": {"N": [2, 4], "curves": {"100": [2.0, 1.0], "5": [6.0, 7.0]}, "alone_s": 3.0,
+               "controls": {"zero": [4.0, 9.0], "last_grad": [2.0, 8.0]}},
     }  # fmt: skip
     for each in optex.EXPERIMENTS:
         figure = Figure()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,3 +291,42 @@ def test_windows_make_loss_dear_and_bbr_does_not_mind() -> None:
     end = [simnet.estimate("loss_under_tcp", values, full=True).summary for values in ({}, clean, bbr)]
     assert end[0]["sim_time_s"] > 1.5 * end[1]["sim_time_s"] > 1.45 * end[2]["sim_time_s"]
     assert 0 < end[0]["bytes_by_kind"]["retransmitted"] < 0.02 * end[0]["wire_bytes"]
+
+
+def test_rounds_that_optex_saves_are_worth_time_where_the_port_is_wide() -> None:
+    def reached(**values: Any) -> tuple[int, float]:
+        dotted = {key.replace("__", "."): value for key, value in values.items()}
+        found = simnet.run("optex_by_port", dotted).summary["targets"]["objective"]
+        return found["round"], found["sim_time_s"]
+
+    plain, zero = reached(algorithm__mode="vanilla"), reached(algorithm__mode="zero")
+    alone_s = plain[0] * 0.0129434
+    for n, rounds in ((4, 45), (8, 28)):
+        assert reached(algorithm__N=n) == (pytest.approx(rounds, abs=1), pytest.approx(0.4 * alone_s, rel=0.15))
+        assert reached(algorithm__N=n, network__link__bandwidth="20 Mbit/s")[1] == pytest.approx(alone_s, rel=0.1)
+        assert reached(algorithm__N=n, network__link__bandwidth="5 Mbit/s")[1] > 2.5 * alone_s
+    assert zero[0] == pytest.approx(plain[0], rel=0.05) and zero[1] > plain[1]
+    assert reached(algorithm__mode="last_grad")[0] == pytest.approx(56, abs=1)
+
+
+def test_guessing_nothing_beats_optex_on_ackley_and_nowhere_else() -> None:
+    def rounds(mode: str, **values: Any) -> int:
+        dotted = {key.replace("__", "."): value for key, value in values.items()} | {"algorithm.mode": mode}
+        found: int = simnet.run("guessing_nothing_beats_optex", dotted).summary["targets"]["objective"]["round"]
+        return found
+
+    assert rounds("target") < rounds("zero") < rounds("optex") < rounds("vanilla")
+    other = {
+        "problem__name": "Rosenbrock",
+        "problem__start": 1,
+        "algorithm__step__eta": 0.02,
+        "target__objective": 1.65,
+    }
+    assert 2 * rounds("optex", **other) < rounds("zero", **other)
+
+
+def test_a_deadline_leaves_a_late_worker_of_optex_behind() -> None:
+    hurries, waits = (simnet.run("optex_with_a_late_worker", {"algorithm.deadline_s": s}) for s in ("30 ms", None))
+    assert 9 * hurries.summary["sim_time_s"] < waits.summary["sim_time_s"]
+    assert hurries.summary["rounds"] < 1.4 * waits.summary["rounds"]
+    assert hurries.nodes["compute_s"][3] == pytest.approx(4 * 0.258867, rel=1e-3)

@@ -13,7 +13,7 @@ from simnet.analysis.plot import COLOURS, GREY
 from simnet.analysis.reproduce.claims import Claim, Experiment, Result, Say, above, all_near, below, mean
 from simnet.analysis.reproduce.optex_parts import HERE
 from simnet.analysis.reproduce.optex_runs import CONTROLS, SEEDS, Options, errors, go, races, speedups
-from simnet.analysis.reproduce.optex_time import clock, draw_clock
+from simnet.analysis.reproduce.optex_time import clock, draw_clock, draw_workers, workers
 from simnet.analysis.reproduce.workers import side_by_side
 
 TITLE = "OptEx: first-order optimization with approximately parallelized iterations"
@@ -325,4 +325,5 @@ EXPERIMENTS = [
     Experiment("R4", "a small network on digits", network, draw_curves),
     Experiment("R5", "the square root of N, under noise", noise, draw_noise),
     Experiment("R6", "simulated time against closed forms", clock, draw_clock),
+    Experiment("R7", "time against the number of workers, for three ports", workers, draw_workers),
 ]

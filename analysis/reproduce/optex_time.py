@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 import simnet
 from simnet.analysis.plot import COLOURS, GREY
-from simnet.analysis.reproduce.claims import Result, Say, all_near, near
+from simnet.analysis.reproduce.claims import Result, Say, above, all_near, below, near
+from simnet.analysis.reproduce.workers import side_by_side
 
 SPEEDUP, POINTS, NUMBERS = 3.5, 4, 10**6  # rounds saved by N = 4 (R4), and the size of a point, 4 MB
 PORT_BITS_PER_S = 10e9
@@ -82,3 +83,64 @@ def draw_clock(figure: Figure, data: dict[str, Any]) -> None:
     axes.set(xscale="log", xlabel="milliseconds of a gradient", ylabel="gain in simulated time", ylim=(0, 3.8),
              title="R6: OptEx, N = 4, 4 MB a point, against one worker alone")  # fmt: skip
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9), fontsize=7.5)
+
+
+# ---- R7: time against N --------------------------------------------------------------------------------------------
+
+SCENARIO, WIDTHS, MBITS = "optex_by_port", (2, 4, 6, 8), (100, 20, 5)
+MODES = ("vanilla", "zero", "last_grad")
+
+
+def rounds_to_level(mode: str, points: int) -> tuple[int, float]:
+    """Rounds that the scenario needs to its level, and seconds of one gradient."""
+    record = simnet.run(SCENARIO, {"algorithm.mode": mode, "algorithm.N": points, "evaluate_every": 1})
+    rounds = int(record.summary["targets"]["objective"]["round"])
+    return rounds, float(record.nodes["compute_s"][1]) / rounds
+
+
+def time_to_level(mode: str, points: int, mbit_per_s: float, rounds: int) -> float:
+    """Simulated seconds of so many rounds behind a port of that width."""
+    changed = {"algorithm.mode": mode, "algorithm.N": points, "network.link.bandwidth": f"{mbit_per_s:g} Mbit/s",
+               "rounds": rounds, "target": {}, "stop": {}}  # fmt: skip
+    return float(simnet.estimate(SCENARIO, changed, full=True).summary["sim_time_s"])
+
+
+def workers(quick: bool, say: Say) -> Result:
+    """R7: the scenario `optex_by_port`: rounds are those of training, fit and proxy steps are charged."""
+    runs = [("optex", n) for n in WIDTHS] + [(mode, 4) for mode in MODES]
+    found = {run: tuple(each) for run, each in zip(runs, side_by_side(rounds_to_level, runs), strict=True)}
+    alone_s = found["vanilla", 4][0] * found["vanilla", 4][1]
+    asked = [(mode, n, mbit, found[mode, n][0]) for mode, n in runs for mbit in MBITS]
+    took = {task[:3]: seconds for task, seconds in zip(asked, side_by_side(time_to_level, asked), strict=True)}
+    curves = {str(mbit): [took["optex", n, mbit] for n in WIDTHS] for mbit in MBITS}
+    for (mode, n), (rounds, _) in found.items():
+        say(f"{mode}, N = {n}: {rounds} rounds; " + ", ".join(f"{took[mode, n, m]:.3g} s at {m} Mbit/s" for m in MBITS))
+    wide, even, narrow = (curves[str(mbit)] for mbit in MBITS)
+    claims = [
+        below(f"a port of 100 Mbit/s: any N of 2 to 8 beats one machine alone ({alone_s:.3g} s)", alone_s, max(wide)),
+        above("and N = 4 gains twice its time", 2.0, alone_s / wide[1]),
+        near("20 Mbit/s: the best N breaks even", alone_s, min(even), 0.15),
+        above("5 Mbit/s: every N loses", alone_s, min(narrow)),
+        above("there more workers make it worse: N = 8 takes longer than N = 4", narrow[1], narrow[3]),
+        above("guessing nothing (zero) never pays, whatever the port", alone_s, min(took["zero", 4, m] for m in MBITS)),
+        above("the last gradient for a guess (last_grad) needs more rounds than OptEx", found["optex", 4][0],
+              found["last_grad", 4][0]),
+    ]  # fmt: skip
+    controls = {mode: [took[mode, 4, m] for m in MBITS] for mode in MODES[1:]}
+    return Result(claims, {"N": list(WIDTHS), "curves": curves, "alone_s": alone_s, "controls": controls})
+
+
+def draw_workers(figure: Figure, data: dict[str, Any]) -> None:
+    """Time to the level against N for three ports, with the time of one machine alone."""
+    axes = figure.subplots()
+    for k, (mbit, seconds) in enumerate(data["curves"].items()):
+        axes.plot(data["N"], seconds, "o-", color=COLOURS[k], label=f"OptEx, port of {mbit} Mbit/s")
+        for mode, marker in (("zero", "x"), ("last_grad", "v")):
+            axes.plot([4], [data["controls"][mode][k]], marker, color=COLOURS[k], label=mode if k == 0 else None)
+    axes.axhline(data["alone_s"], color=GREY, lw=1)
+    axes.annotate("break-even: one machine alone", (data["N"][-1], data["alone_s"] * 1.05), color=GREY,
+                  fontsize=8, ha="right")  # fmt: skip
+    axes.set(yscale="log", xlabel="N, points a round", ylabel="simulated seconds to the level",
+             title="R7: digits, time to an objective of 0.208")  # fmt: skip
+    axes.set_xticks(data["N"])
+    axes.legend(fontsize=8)
