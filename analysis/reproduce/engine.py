@@ -34,6 +34,7 @@ SYSTEMS: dict[str, str] = {  # the name for the command -> the module
     "multi-gossip": "simnet.analysis.reproduce.multi_gossip",
     "savic": "simnet.analysis.reproduce.savic",
     "optex": "simnet.analysis.reproduce.optex",
+    "bilevel": "simnet.analysis.reproduce.bilevel",
 }
 
 Told = Callable[[str], None]

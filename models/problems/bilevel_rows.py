@@ -37,7 +37,7 @@ class LevelRows:
 
     @classmethod
     def of(cls, parts: Parts, validation: float, name: str) -> LevelRows:
-        """The rows of a dataset with a column of ones; of each node's, a part `validation`, at least one, is set apart."""
+        """The rows of a dataset with a column of ones; a part `validation` of each node's is held out."""
         data = parts.dataset
         if data.classes is None:
             raise DataError(f"{name} classifies, but the labels of {data.name} are real numbers")

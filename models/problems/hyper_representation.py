@@ -23,7 +23,7 @@ class HyperRepresentation(RowLevels):
 
     The small task of meta-learning: W is good if a head fitted to training rows does well on others. Strongly convex in
     y, not convex in W, which begins at normal numbers of variance 1/F. No closed forms.
-    FLOP of a call on B rows: a forward pass takes 2 B hidden (F + C), a gradient three times that, a product nine times.
+    FLOP of a call on B rows: a forward pass takes 2 B hidden (F + C), a gradient three times that, a product nine.
 
     Args:
         parts: rows with classes and who holds them; a column of ones is added.
