@@ -8,6 +8,7 @@
     simnet bench kernels             closed-form gradients against automatic ones
     simnet bench estimators          zeroth-order estimates of all nodes against a loop over them and a copy
     simnet bench compressors         compressors on all nodes against a loop over them and a copy of the states
+    simnet bench scalings            local steps divided by a scaling against the same steps without
     simnet bench optex               what OptEx's coordinator does in a round, against one gradient
     simnet bench network             models of the network against real TCP; the flow engine's speed, beside SimGrid's
 
@@ -32,6 +33,7 @@ PARTS = {  # each has `rows(chosen)`, which gives its results one by one
     "kernels": "simnet.benches.kernels",
     "compressors": "simnet.benches.compressors",
     "estimators": "simnet.benches.estimators",
+    "scalings": "simnet.benches.scalings",
     "optex": "simnet.benches.optex",
     "network": "simnet.benches.network",
 }

@@ -27,6 +27,14 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function whose result has the shape of its arguments, broadcast, and is no truth value: `rowwise`, and its
+    shape is known without running it.
+    """
+    function.elementwise = True  # type: ignore[attr-defined]
+    return rowwise(function)
+
+
 def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors that, given Values, becomes one task with all its arithmetic inside; it changes none of its
     arguments, and given tensors it computes at once. Tensors may stand in lists.
@@ -152,7 +160,7 @@ class Graph:
     def _infer(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Shape, str] | list[tuple[Shape, str]]:
-        rule = _ELEMENTWISE.get(func)
+        rule = "same" if getattr(func, "elementwise", False) else _ELEMENTWISE.get(func)
         if rule is not None and not kwargs and all(isinstance(a, Value | int | float) for a in args):
             shape: Shape = ()
             for a in args:

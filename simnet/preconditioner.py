@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from simnet.errors import InputError
+from simnet.graph import elementwise, recorded
 from simnet.lazy import torch
 
 Statistic = Literal["none", "gradient", "hessian"]
@@ -63,9 +64,7 @@ class Scaling(ABC):
 
     def positive(self, D: Any) -> Any:
         """What one divides by; NaN where D is not finite, so that a run ends as diverged and does not stand still."""
-        size = torch.abs(D)
-        size = size + self.alpha if self.positivity == "add" else torch.clamp(size, min=self.alpha)
-        return torch.where(torch.isfinite(size), size, float("nan"))
+        return _raised(D, self.alpha) if self.positivity == "add" else _floored(D, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,18 @@ class Unscaled(Scaling):
 
     def positive(self, D: Any) -> Any:
         return D
+
+
+@recorded
+@elementwise
+def _floored(D: Any, alpha: float) -> Any:
+    return torch.abs(D).clamp_(min=alpha).sub_(D, alpha=0.0)  # less 0 D, which is NaN where D is infinite
+
+
+@recorded
+@elementwise
+def _raised(D: Any, alpha: float) -> Any:
+    return torch.abs(D).add_(alpha).sub_(D, alpha=0.0)
 
 
 def mean(values: Sequence[Any]) -> Any:

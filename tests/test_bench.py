@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simnet import bench
-from simnet.benches import common, compressors, estimators, kernels, optex, time, values
+from simnet.benches import common, compressors, estimators, kernels, optex, scalings, time, values
 from simnet.prepare import prepare
 
 
@@ -65,6 +65,13 @@ def test_every_estimator_is_measured_beside_a_loop_and_a_copy() -> None:
         row = estimators.measure(name, 4, 1, "cpu")
         assert row["job"] == f"estimators, {name}" and row["to_copy"] > 0 and row["loop_to_simnet"] > 0
     assert "loop_to_simnet" not in estimators.measure("fwd_grad_fast", 65, 1, "cpu")
+
+
+def test_every_scaling_is_measured_beside_plain_steps() -> None:
+    for problem in scalings.PROBLEMS:
+        row = scalings.measure(problem, 3, 1, "cpu", rounds=2)
+        assert row["plain_us_per_step"] > 0
+        assert min(row[f"{name}_to_plain"] for name in scalings.SCALINGS if name != "plain") > 0
 
 
 def test_the_coordinator_of_optex_is_measured_beside_a_gradient() -> None:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from simnet.errors import ProgramError
-from simnet.graph import Graph, Value, broadcast
+from simnet.graph import Graph, Value, broadcast, elementwise, recorded
 
 
 @pytest.fixture
@@ -136,3 +137,15 @@ def test_recording_arithmetic_does_not_import_torch() -> None:
         "y = x - 0.1 * x / 2 > 1; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_elementwise_function_is_recorded_without_being_run(graph: Graph) -> None:
+    @recorded
+    @elementwise
+    def halved(a: Any, b: Any, factor: float) -> Any:
+        return torch.square(a).add_(b, alpha=factor)
+
+    x, s = given(graph, 3), given(graph)
+    y = halved(x, s, 0.5)
+    assert (y.shape, y.dtype, graph.pending[-1].reads) == ((3,), "float", (0, 1)) and not graph._shapes
+    np.testing.assert_array_equal(halved(torch.ones(3), torch.ones(()), 0.5), [1.5] * 3)

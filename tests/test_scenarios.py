@@ -293,6 +293,22 @@ def test_windows_make_loss_dear_and_bbr_does_not_mind() -> None:
     assert 0 < end[0]["bytes_by_kind"]["retransmitted"] < 0.02 * end[0]["wire_bytes"]
 
 
+def test_a_scaling_takes_fewer_rounds_and_bytes_where_features_are_badly_scaled() -> None:
+    def reached(**values: Any) -> dict[str, float]:
+        record = simnet.run("savic_by_rounds_and_bytes", {f"algorithm.{name}": v for name, v in values.items()})
+        return record.summary["targets"]["accuracy"]
+
+    scaled, plain = reached(), reached(scaling="identity", eta=0.3)
+    assert 4 * scaled["round"] < plain["round"] and 3 * scaled["wire_bytes"] < plain["wire_bytes"]
+
+
+def test_steps_by_speed_make_more_rounds_in_less_time() -> None:
+    by_speed, equal = (simnet.run("stragglers_by_speed", values) for values in ({}, {"algorithm.H": 10}))
+    assert by_speed.summary["rounds"] > 2 * equal.summary["rounds"]
+    one, other = (record.summary["targets"]["accuracy"] for record in (by_speed, equal))
+    assert one["sim_time_s"] < 0.7 * other["sim_time_s"] and one["wire_bytes"] > other["wire_bytes"]
+
+
 def test_rounds_that_optex_saves_are_worth_time_where_the_port_is_wide() -> None:
     def reached(**values: Any) -> tuple[int, float]:
         dotted = {key.replace("__", "."): value for key, value in values.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from simnet.graph import elementwise, recorded
 from simnet.lazy import torch
 from simnet.preconditioner import Scaling, Statistic, mean
 
@@ -17,8 +18,13 @@ class RMSProp(Scaling):
         return torch.sqrt(mean([torch.square(each) for each in h]))
 
     def update(self, D: Any, h: Any, k: int) -> Any:
-        beta = self.beta_at(k)
-        return torch.sqrt(beta * torch.square(D) + (1.0 - beta) * torch.square(h))
+        return _root_mean_square(D, h, self.beta_at(k))
+
+
+@recorded
+@elementwise
+def _root_mean_square(D: Any, h: Any, beta: float) -> Any:
+    return torch.square(D).mul_(beta).addcmul_(h, h, value=1.0 - beta).sqrt_()
 
 
 @dataclass(frozen=True)

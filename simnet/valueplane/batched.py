@@ -159,8 +159,7 @@ class Batched:
         if kind == "map":
             fused = plan.fused.get(j)
             if fused is not None:
-                function, left, right, alpha = fused
-                return function(here[left], here[right], alpha=alpha, out=into)
+                return fused(here, into)
             elsewhere = self.device.type != "cpu" and any(isinstance(x, torch.Tensor) for x in task.args)
             if into is not None and task.func in INTO and not elsewhere:
                 args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]

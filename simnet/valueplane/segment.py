@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INTO = {operator.add: torch.add, operator.sub: torch.sub, operator.mul: torch.mul}  # can write into a given buffer
 
+Fused = Callable[[dict[int, torch.Tensor], torch.Tensor | None], torch.Tensor]  # of the values here, into a buffer
+
 
 class SegmentPlan:
     """What a segment reads, what it leaves behind, and over which dying inputs it writes."""
@@ -60,7 +62,7 @@ class SegmentPlan:
         position = {t.id: j for j, t in enumerate(tasks)}
         shape_of = {t.id: t.shape for t in tasks}
         self.forms: dict[int, Callable[[list[torch.Tensor]], torch.Tensor]] = {}
-        self.fused: dict[int, tuple[Callable[..., torch.Tensor], int, int, float]] = {}
+        self.fused: dict[int, Fused] = {}
         self.skipped: set[int] = set()
         self.direct: list[bool] = []
         self.copy_now: list[bool] = []
@@ -102,7 +104,7 @@ class SegmentPlan:
         self, j: int, t: Task, tasks: list[Task], position: dict[int, int], shapes: list[tuple[int, ...]],
         last: dict[int, int],
     ) -> None:  # fmt: skip
-        """a - c * b with a number c, the product read by nobody else, becomes one operation."""
+        """a - c * b, the product read by nobody else, becomes one operation: c a number, or of the shape of a and b."""
         if t.func not in (operator.sub, operator.add) or len(t.reads) != 2 or shapes[0] != shapes[1]:
             return
         right = t.args[1]
@@ -110,22 +112,25 @@ class SegmentPlan:
         if k is None or k in self.skipped or self.used[right.id] != 1 or right.id in self.homes:
             return
         product = tasks[k]
-        if product.func is not operator.mul or len(product.reads) != 1 or product.shape != t.shape:
+        if product.func is not operator.mul or product.shape != t.shape:
             return
-        factor = next(a for a in product.args if not isinstance(a, Ref))
-        other = product.reads[0]
         buffers = self.executor.bank.buffers
-        kind = tasks[position[other]].dtype if other in position else buffers[other].dtype
-        if not isinstance(factor, int | float) or kind not in (FLOAT, self.executor.dtype):
-            return  # a mask or an index times a number
+        for other in product.reads:
+            inside = tasks[position[other]] if other in position else None
+            kind, shape = (inside.dtype, inside.shape) if inside else (buffers[other].dtype, buffers[other].shape[1:])
+            if kind not in (FLOAT, self.executor.dtype) or tuple(shape) != t.shape:
+                return  # a mask or an index, or a number for each node
+        run = _with_product(t.func is operator.sub, t.args[0].id, product.args)
+        if run is None:
+            return
         self.skipped.add(k)
         self.last_read[k] = []
-        self.last_read[j] = [q for q in (*self.last_read[j], other) if q != right.id and q not in self.homes]
-        if last[other] > j:
-            self.last_read[j] = [q for q in self.last_read[j] if q != other]
-        last[other] = max(last[other], j)
-        function = torch.sub if t.func is operator.sub else torch.add
-        self.fused[j] = (function, t.args[0].id, other, float(factor))
+        for other in set(product.reads):
+            self.last_read[j] = [q for q in (*self.last_read[j], other) if q != right.id and q not in self.homes]
+            if last[other] > j:
+                self.last_read[j] = [q for q in self.last_read[j] if q != other]
+            last[other] = max(last[other], j)
+        self.fused[j] = run
 
     def commit(self) -> None:
         """All rows are through: hand buffers to their new owners and count the reads as done."""
@@ -143,3 +148,16 @@ class SegmentPlan:
         for o in self.homes:
             if o not in graph.live and o not in graph.readers:
                 bank.release(o)
+
+
+def _with_product(minus: bool, a: int, factors: tuple[Any, ...]) -> Fused | None:
+    """a - c b (or a + c b) as one call; None where c is neither a number nor a Value."""
+    refs = [f.id for f in factors if isinstance(f, Ref)]
+    if len(refs) == 2:
+        b, c, sign = refs[0], refs[1], -1.0 if minus else 1.0
+        return lambda here, into: torch.addcmul(here[a], here[b], here[c], value=sign, out=into)
+    number = next(f for f in factors if not isinstance(f, Ref))
+    if not isinstance(number, int | float):
+        return None
+    function, b, factor = torch.sub if minus else torch.add, refs[0], float(number)
+    return lambda here, into: function(here[a], here[b], alpha=factor, out=into)
