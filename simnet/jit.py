@@ -27,15 +27,25 @@ def kept_with(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _kept(function: Callable[..., Any], folders: tuple[Path, ...]) -> Any:
-    from numba import njit
-
     try:
-        made = njit(cache=True)(function)
+        made = _compiled(function, cache=True)
     except RuntimeError as error:  # a read-only installation and no home of one's own
         if "cannot cache" not in str(error):
             raise
-        return njit(function)
-    return made if _stamped(made, (Path(function.__code__.co_filename).parent, *folders)) else njit(function)
+        return _compiled(function)
+    here = Path(__file__)
+    return made if _stamped(made, (here, Path(function.__code__.co_filename).parent, *folders)) else _compiled(function)
+
+
+def _compiled(function: Callable[..., Any], **more: bool) -> Any:
+    """`function` compiled without numba's counting of references, which took half of the flow engine's time.
+
+    Such functions make no arrays: they work in those that they are given, which their callers hold.
+    """
+    from numba import njit
+
+    options: dict[str, Any] = {"_nrt": False, **more}
+    return njit(**options)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -62,5 +72,5 @@ def _stamped(made: Any, folders: tuple[Path, ...]) -> bool:
 
 @cache
 def _stamp_of(folders: tuple[Path, ...]) -> tuple[float, int]:
-    files = [path.stat() for folder in folders for path in sorted(folder.glob("*.py"))]
+    files = [path.stat() for given in folders for path in (sorted(given.glob("*.py")) if given.is_dir() else [given])]
     return max(file.st_mtime for file in files), sum(file.st_size for file in files)
