@@ -10,6 +10,7 @@
     simnet bench compressors         compressors on all nodes against a loop over them and a copy of the states
     simnet bench scalings            local steps divided by a scaling against the same steps without
     simnet bench optex               what OptEx's coordinator does in a round, against one gradient
+    simnet bench bilevel             bilevel oracles in one stacked pass, against closed forms and a loop over nodes
     simnet bench network             models of the network against real TCP; the flow engine's speed, beside SimGrid's
 
 Seconds are the CPU's, or with `--device cuda` the device's own clock from the first kernel to the last.
@@ -35,6 +36,7 @@ PARTS = {  # each has `rows(chosen)`, which gives its results one by one
     "estimators": "simnet.benches.estimators",
     "scalings": "simnet.benches.scalings",
     "optex": "simnet.benches.optex",
+    "bilevel": "simnet.benches.bilevel",
     "network": "simnet.benches.network",
 }
 

@@ -183,7 +183,16 @@ class BilevelProblem(Problem):
 
     def losses_of(self, level: Level) -> Callable[..., Tensor]:
         """The loss of a level as a function of many nodes' tensors at once."""
-        return self.each(self.upper_loss if level == "upper" else self.lower_loss)
+        one, many = (self.upper_loss, self.upper_losses) if level == "upper" else (self.lower_loss, self.lower_losses)
+        return self.each(one) if self.kernels == "loop" else many
+
+    def upper_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        """`upper_loss` of many nodes at once, (S,); by vmap unless a subclass writes it out, which is quicker."""
+        return self.each(self.upper_loss)(x_SX, y_SY, *data)
+
+    def lower_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        """`lower_loss` likewise."""
+        return self.each(self.lower_loss)(x_SX, y_SY, *data)
 
     def _level_data(self, oracle: str, nodes_S: Tensor, samples: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Data of the upper and of the lower level, of those that the oracle reads."""
@@ -268,30 +277,26 @@ def _differentiated(
     oracle: str, operands: list[Tensor], upper_data: tuple[Tensor, ...], lower_data: tuple[Tensor, ...],
     upper: Callable[..., Tensor], lower: Callable[..., Tensor],
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """An oracle's answers by differentiating the sum of the nodes' losses, whose rows do not interact: both products
-    with z come from one reverse pass over the stacked gradient.
+    """An oracle's answers by differentiating the sum of the nodes' losses, whose rows do not interact: hx and hz come
+    from one reverse pass over the stacked gradient.
     """
     with torch.enable_grad():
         x, y = (v.detach().requires_grad_() for v in operands[:2])
-        given = operands[2].detach() if len(operands) > 2 else None
-        fx: Any = None
-        fy: Any = None
-        if "upper" in _LEVELS[oracle]:
-            fx, fy = _gradients(upper(x, y, *upper_data).sum(), (x, y))
+        above = upper(x, y, *upper_data).sum() if "upper" in _LEVELS[oracle] else x.new_zeros(())
         if oracle == "upper":
-            return fx, fy
-        total = lower(x, y, *lower_data).sum()
+            return _gradients(above, (x, y))
+        below = lower(x, y, *lower_data).sum()
         if oracle == "hy":
-            return _gradients(total, (y,))
-        (slope,) = torch.autograd.grad(total, y, create_graph=True)
-        if given is not None and oracle != "gyy_solve":
-            cross, product = _gradients((slope * given).sum(), (x, y))
-            slope = slope.detach()
-            return {
-                "directions": lambda: (fx - cross, slope, product - fy), "hx": lambda: (fx - cross,),
-                "hz": lambda: (product - fy,), "gyy": lambda: (product,), "gxy": lambda: (cross,),
-            }[oracle]()  # fmt: skip
-        return (_matrix(oracle, slope, x, y, given),)
+            return _gradients(below, (y,))
+        (slope,) = torch.autograd.grad(below, y, create_graph=True)
+        given = operands[2].detach() if len(operands) > 2 else None
+        if given is None or oracle == "gyy_solve":
+            return (_matrix(oracle, slope, x, y, given),)
+        along = (slope * given).sum() - above  # its gradients are Gxy z - fx and Gyy z - fy
+        if oracle in ("hz", "gyy"):
+            return _gradients(along, (y,))
+        (by_x, *by_y) = _gradients(along, (x, y) if oracle == "directions" else (x,))
+        return (by_x,) if oracle == "gxy" else (-by_x, *(part for v in by_y for part in (slope.detach(), v)))
 
 
 def _matrix(oracle: str, slope_SY: Tensor, x_SX: Tensor, y_SY: Tensor, given: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from simnet import bench
-from simnet.benches import common, compressors, estimators, kernels, optex, scalings, time, values
+from simnet.benches import bilevel, common, compressors, estimators, kernels, optex, scalings, time, values
 from simnet.prepare import prepare
 
 
@@ -80,3 +80,10 @@ def test_the_coordinator_of_optex_is_measured_beside_a_gradient() -> None:
     parts = ("fit", "fresh_fit", "proxy")
     assert min(row[f"{name}_ms"] for name in (*parts, "gradient")) > 0
     assert all(math.isfinite(row[f"{name}_to_gradient"]) for name in parts)
+
+
+def test_bilevel_oracles_are_measured_beside_closed_forms_and_a_loop() -> None:
+    for name in bilevel.PROBLEMS:
+        row = bilevel.measure(name, 3, 1, "cpu")
+        assert row["job"] == f"bilevel, {name}" and min(row["to_closed"], row["loop_to_stacked"]) > 0
+    assert "loop_to_stacked" not in bilevel.measure("quadratic", 65, 1, "cpu")

@@ -126,6 +126,14 @@ class BilevelQuadratic(BilevelProblem):
         A_YY, B_YX, b_Y = data
         return y_Y @ (0.5 * (A_YY @ y_Y) - B_YX @ x_X - b_Y)
 
+    def upper_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        c_SY, e_SX = data
+        return 0.5 * (y_SY - c_SY).square().sum(1) + 0.5 * self.rho * (x_SX - e_SX).square().sum(1)
+
+    def lower_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        A_SYY, B_SYX, b_SY = data
+        return (y_SY * (0.5 * _times(y_SY, A_SYY.mT) - _times(x_SX, B_SYX.mT) - b_SY)).sum(1)
+
     def closed_answers(
         self, oracle: str, operands: list[Tensor], upper: tuple[Tensor, ...], lower: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:

@@ -168,6 +168,21 @@ class LinearLevels(RowLevels):
         loss = self.row_weights(x_X, w_B, number_B) @ self.row_losses(self.scores(x_X, y_Y, X_BF), t_B)
         return loss + 0.5 * (self.ridge(x_X) * y_Y.square()).sum()
 
+    def upper_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        X_SBF, t_SB, w_SB, _ = data
+        return (w_SB * self._losses(y_SY, X_SBF, t_SB)).sum(1)
+
+    def lower_losses(self, x_SX: Tensor, y_SY: Tensor, *data: Tensor) -> Tensor:
+        X_SBF, t_SB, w_SB, number_SB = data
+        loss_S = (self.row_weights(x_SX, w_SB, number_SB) * self._losses(y_SY, X_SBF, t_SB)).sum(1)
+        return loss_S + 0.5 * (self.ridge(x_SX) * y_SY.square()).sum(1)
+
+    def _losses(self, y_SY: Tensor, X_SBF: Tensor, t_SB: Tensor) -> Tensor:
+        """Of each row, (S, B)."""
+        if self.rows.classes == 2:
+            return self.row_losses(_scores(y_SY, X_SBF), t_SB)
+        return self.row_losses(torch.bmm(X_SBF, y_SY.view(len(y_SY), -1, self.rows.classes)), t_SB)
+
     def closed_answers(
         self, oracle: str, operands: list[Tensor], upper: tuple[Tensor, ...], lower: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
