@@ -306,8 +306,7 @@ def _checked(
     except ValidationError as error:
         kind = _type_name(parameter.annotation)
         wanted = _WORDS.get(kind, kind)
-        said = error.errors()[0]["msg"]
-        detail = "" if kind in _WORDS else f" ({said[0].lower()}{said[1:]})"
+        detail = "" if kind in _WORDS else f" ({_said(error)})"
         raise ScenarioError(f"must be {wanted}{detail}", value=value, **spot) from None
 
 
@@ -335,6 +334,14 @@ def _made_part(kind: str, value: Any, spot: dict[str, Any], base_dir: Any) -> An
         raise error.within(spot["field"], spot["place"]) from None
     except InputError as error:
         raise ScenarioError(str(error), **spot) from None
+
+
+def _said(error: Any) -> str:
+    """What pydantic says of a value: of several choices, what it says of the one that fits best."""
+    best = max(error.errors(), key=lambda each: len(each["loc"]))
+    words = f"{best['msg'][0].lower()}{best['msg'][1:]}"
+    inner = ".".join(str(part) for part in best["loc"][1:])
+    return f"{inner}: {words}" if inner else words
 
 
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}

@@ -83,7 +83,9 @@ def test_adams_beta_is_its_bias_correction() -> None:
     "options",
     [{}, {"scope": "local_sync"}, {"scope": "local_step"}, {"stat": "fresh"}, {"beta1": 0.9},
      {"beta1": 0.9, "momentum": "keep"}, {"beta1": 0.9, "momentum": "reset"}, {"clients": 2}, {"refresh": 2},
-     {"averaging": "gossip"}, {"H": [1, 2, 3, 2]}],
+     {"averaging": "gossip"}, {"H": [1, 2, 3, 2]},
+     {"H": [1, 2, 3, 2], "scope": "local_step", "beta1": 0.9}, {"clients": 2, "scope": "local_sync"},
+     {"clients": 2, "stat": "fresh", "beta1": 0.9, "momentum": "keep"}, {"averaging": "gossip", "stat": "fresh"}],
     ids=str,
 )  # fmt: skip
 def test_executors_and_the_node_run_agree(scaling: Any, options: dict[str, Any]) -> None:
@@ -312,7 +314,8 @@ def leaky() -> torch.nn.Module:
         ({"H": []}, "algorithm.H = 0"),
         ({"H": [1, 2]}, "algorithm.H = [1, 2]: 2 numbers of local steps for 10 nodes"),
         ({"H": {"mean": 0, "by": "speed"}}, "algorithm.H.mean = 0"),
-        ({"H": {"mean": 4, "bye": "speed"}}, "algorithm.H"),
+        ({"H": {"mean": 4, "bye": "speed"}}, "(bye: unexpected keyword argument)"),
+        ({"H": {"mean": 4, "by": "sped"}}, "(by: input should be 'speed')"),
         ({"refresh": 0}, "algorithm.refresh = 0"),
         ({"clients": 11}, "algorithm.clients = 11: takes 1 to 10"),
         ({"clients": 2, "averaging": "gossip"}, "algorithm.clients = 2: a sample is averaged exactly"),
