@@ -9,7 +9,7 @@ from simnet.network.flows import state, transfers
 from simnet.network.flows.case import Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, Model, RouteTable, route_table
-from simnet.network.flows.moves import add, advance, next_time, set_capacity, taken
+from simnet.network.flows.moves import add, advance, in_order, next_time, set_capacity, taken
 from simnet.network.flows.state import (
     BOUND,
     CONTROL,
@@ -155,3 +155,12 @@ def test_a_thousand_equal_flows_end_in_the_order_in_which_they_began() -> None:
     )  # fmt: skip
     np.testing.assert_allclose(made.finish_s, np.where(size == 1e3, 1.0, 1.5), rtol=1e-12)
     assert made.engine.state[WORK] < 4 * n  # each flow is settled as it begins, and not again for the others
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 64, 1000])
+def test_ended_flows_are_listed_by_their_tags(count: int) -> None:
+    slot = np.zeros((count + 1, state.SLOT_COLUMNS), np.int64)
+    tags = np.random.default_rng(count).permutation(count) * 3
+    slot[:count, DONE_TAG] = tags
+    in_order(slot, count)
+    np.testing.assert_array_equal(slot[:count, state.DONE_ORDER], np.argsort(tags))

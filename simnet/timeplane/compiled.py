@@ -18,9 +18,9 @@ import numpy as np
 from simnet.entries import Op
 from simnet.jit import kept_with
 from simnet.network.flows import moves
-from simnet.network.flows.moves import add_to, advance_to, next_time_of
+from simnet.network.flows.moves import add_to, advance_to, in_order, next_time_of
 from simnet.network.flows.state import DONE as FLOWS_DONE
-from simnet.network.flows.state import DONE_LOST, DONE_S, DONE_SLOT, DONE_TAG, FREE_COUNT
+from simnet.network.flows.state import DONE_LOST, DONE_ORDER, DONE_S, DONE_SLOT, FREE_COUNT
 from simnet.timeplane.compiled_parts import (
     AGAIN,
     CLOSINGS,
@@ -138,9 +138,9 @@ def walk(
                     route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row,
                     queue_t, queue_i, flows, flows_clock, now,
                 )  # fmt: skip
-                order = np.argsort(slot[:count, DONE_TAG])  # as they were handed over
+                in_order(slot, count)  # as they were handed over
                 for k in range(count):
-                    d = order[k]
+                    d = slot[k, DONE_ORDER]
                     f = slot[d, DONE_SLOT]
                     a, b, c, sender, sent, t = (
                         message[f, 0], message[f, 1], message[f, 2], message[f, 3], handed_s[f], flow[d, DONE_S],

@@ -32,6 +32,7 @@ from simnet.network.flows.state import (
     DONE,
     DONE_LIMIT,
     DONE_LOST,
+    DONE_ORDER,
     DONE_S,
     DONE_SLOT,
     DONE_TAG,
@@ -268,6 +269,33 @@ def advance_to(
             state[DONE] += 1
             _leave(route_start, route_link, route_share, flow, slot, entry, links, chain, state, f)
     return state[DONE]
+
+
+@inlined
+def _sink_tag(slot, i, size):
+    """Heap sort's step: place i of the list goes down until no later tag stands below it."""
+    d = slot[i, DONE_ORDER]
+    while 2 * i + 1 < size:
+        down = 2 * i + 1
+        if down + 1 < size and slot[slot[down + 1, DONE_ORDER], DONE_TAG] > slot[slot[down, DONE_ORDER], DONE_TAG]:
+            down += 1
+        if slot[slot[down, DONE_ORDER], DONE_TAG] <= slot[d, DONE_TAG]:
+            break
+        slot[i, DONE_ORDER] = slot[down, DONE_ORDER]
+        i = down
+    slot[i, DONE_ORDER] = d
+
+
+@kept
+def in_order(slot, count):
+    """Let `DONE_ORDER` list the flows that have ended and were not taken yet by their tags."""
+    for k in range(count):
+        slot[k, DONE_ORDER] = k
+    for i in range(count // 2 - 1, -1, -1):
+        _sink_tag(slot, i, count)
+    for size in range(count - 1, 0, -1):
+        slot[0, DONE_ORDER], slot[size, DONE_ORDER] = slot[size, DONE_ORDER], slot[0, DONE_ORDER]
+        _sink_tag(slot, 0, size)
 
 
 @kept

@@ -38,6 +38,7 @@ SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its tim
 DONE_SLOT = 17  # a list like done_tag: the slots of flows that ended
 # the pool that looks after the flow, or -1; and its place there: first child, next sibling, previous sibling or parent
 POOL, CHILD, SIBLING, ABOVE = range(18, 22)
+DONE_ORDER = 22  # a list like done_tag: places in these lists, by `in_order`
 SLOT_COLUMNS = 24
 OWN, NONE, POOLED = -1, -2, -3
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
