@@ -11,12 +11,14 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any
 
 Shape = tuple[int, ...]
 
 FLOAT, BOOL, INT = "float", "bool", "int"
 _MOST_SHAPES = 4096
+_LASTING: dict[Any, Any] = {}  # shapes of results, by function and operands, of functions that all graphs share
 
 
 def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,6 +41,8 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors that, given Values, becomes one task with all its arithmetic inside; it changes none of its
     arguments, and given tensors it computes at once. Tensors may stand in lists.
     """
+
+    function.lasting = True  # type: ignore[attr-defined]
 
     @wraps(function)
     def call(*args: Any) -> Any:
@@ -182,8 +186,10 @@ class Graph:
             hash(cache)
         except TypeError:
             cache = None
-        if cache in self._shapes and cache is not None:
-            return self._shapes[cache]
+        lasting = isinstance(func, BuiltinFunctionType) or hasattr(func, "lasting")
+        known = _LASTING if lasting else self._shapes  # what a program defines goes with its graph
+        if cache is not None and cache in known:
+            return known[cache]
 
         dtypes = {FLOAT: torch.float32, BOOL: torch.bool, INT: torch.int64}
 
@@ -211,9 +217,9 @@ class Graph:
 
         found: Any = [kind(t) for t in out] if isinstance(out, tuple | list) else kind(out)
         if cache is not None:
-            if len(self._shapes) >= _MOST_SHAPES:  # constants that change from round to round
-                self._shapes.clear()
-            self._shapes[cache] = found
+            if len(known) >= _MOST_SHAPES:  # constants that change from round to round
+                known.clear()
+            known[cache] = found
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from simnet.analysis.reproduce import optex, optex_time
 from simnet.analysis.reproduce.engine import SYSTEMS
 from simnet.analysis.reproduce.optex_parts import Spectrum
 from simnet.analysis.reproduce.optex_runs import errors, race, speedups
+from simnet.analysis.reproduce.workers import side_by_side
 
 STIFF = optex.STIFF | {"dim": 40}
 
@@ -64,6 +66,15 @@ def test_time_to_a_level_is_that_of_the_rounds_alone() -> None:
     one, four = (optex_time.time_to_level("vanilla", 4, 20, rounds) for rounds in (1, 4))
     assert four == pytest.approx(4 * one, rel=1e-9)
     assert one == pytest.approx(0.0129434 + 8 * 2 * 4 * 2410 / 20e6 + 4 * 100e-6, rel=1e-4)
+
+
+def test_workers_stay_for_the_next_call() -> None:
+    first = set(side_by_side(os.getpid, [[], []]))
+    made = side_by_side(os.getpid, [[], [], []])
+    again = {next(made) for _ in range(3)}  # whoever asks for no more has all the same
+    made.close()
+    assert again <= first and os.getpid() not in first
+    assert set(side_by_side(os.getpid, [[]])) <= first
 
 
 def test_every_experiment_draws() -> None:
