@@ -346,3 +346,33 @@ def test_a_deadline_leaves_a_late_worker_of_optex_behind() -> None:
     assert 9 * hurries.summary["sim_time_s"] < waits.summary["sim_time_s"]
     assert hurries.summary["rounds"] < 1.4 * waits.summary["rounds"]
     assert hurries.nodes["compute_s"][3] == pytest.approx(4 * 0.258867, rel=1e-3)
+
+
+def test_one_message_of_vectors_takes_fewer_bytes_and_gossip_rounds_than_loops_and_matrices() -> None:
+    def reached(**values: Any) -> tuple[int, int]:
+        record = simnet.run(
+            "bilevel_bytes_to_a_tolerance", set={name.replace("__", "."): v for name, v in values.items()}
+        )
+        found = record.summary["targets"]["stationarity_gap"]
+        return found["wire_bytes"], found["gossip_rounds"]
+
+    loops = {"rounds": 30, "evaluate_every": 2}
+    here = reached(rounds=100)
+    vectors = reached(algorithm={"name": "MADSBO", "Ty": 5, "N": 10}, **loops)
+    matrices = reached(algorithm={"name": "DSBO", "Ty": 5, "N": 10}, **loops)
+    assert here[1] < 0.5 * vectors[1] and here[1] < 0.5 * matrices[1]
+    assert 0.7 * vectors[0] < here[0] < vectors[0] and here[0] < 0.25 * matrices[0]
+
+
+def test_lost_messages_show_in_the_tracker_residual_and_nowhere_else() -> None:
+    lost, again = (simnet.run("bilevel_with_lost_messages", set={"network.policy": p}) for p in ("drop", "retry"))
+    assert lost.rounds["tracker_residual"][-1] > 0.01 > 1e-10 > again.rounds["tracker_residual"][-1]
+    assert lost.rounds["stationarity_gap"][-1] > 1e5 * again.rounds["stationarity_gap"][-1]
+    assert lost.rounds["consensus_distance"][-1] < 1e-15
+
+
+def test_a_nodes_own_hessian_misjudges_labels() -> None:
+    section = {"name": "MDBO", "ex": 200, "ey": 0.2, "c": 0.5, "J": 20}
+    found, local = (simnet.run("hyper_cleaning", set=values).rounds["label_auc"][-1]
+                    for values in ({}, {"algorithm": section, "rounds": 400}))  # fmt: skip
+    assert found > 0.98 and local < 0.93
