@@ -79,11 +79,11 @@ class BilevelProblem(Problem):
     def oracles(self) -> dict[str, Oracle]:
         x, y, xy, yy = (self.dx,), (self.dy,), (self.dx * self.dy,), (self.dy * self.dy,)
         return {
-            "hx": Oracle((x, y, y), (x,)), "hy": Oracle((x, y), (y,)), "hz": Oracle((x, y, y), (y,)),
-            "directions": Oracle((x, y, y), (x, y, y)), "upper": Oracle((x, y), (x, y)),
-            "gyy": Oracle((x, y, y), (y,)), "gxy": Oracle((x, y, y), (x,)),
-            "gyy_matrix": Oracle((x, y), (yy,)), "gxy_matrix": Oracle((x, y), (xy,)),
-            "gyy_solve": Oracle((x, y, xy), (xy,)),
+            "hx": Oracle((x, y, y), (x,), "hvp"), "hy": Oracle((x, y), (y,)), "hz": Oracle((x, y, y), (y,), "hvp"),
+            "directions": Oracle((x, y, y), (x, y, y), "hvp"), "upper": Oracle((x, y), (x, y)),
+            "gyy": Oracle((x, y, y), (y,), "hvp"), "gxy": Oracle((x, y, y), (x,), "hvp"),
+            "gyy_matrix": Oracle((x, y), (yy,), "hvp"), "gxy_matrix": Oracle((x, y), (xy,), "hvp"),
+            "gyy_solve": Oracle((x, y, xy), (xy,), "hvp"),
         }  # fmt: skip
 
     def row_groups(self) -> tuple[np.ndarray, ...]:

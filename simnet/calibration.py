@@ -200,7 +200,8 @@ def _measured(kind: str, label: str, scenario: Scenario, held_out: bool, meter: 
         raise ScenarioError("all nodes are ZO-only: calibrate a scenario with a first-order node", field="nodes.oracle")
     batch = scenario.problem.batch["fo"] if isinstance(scenario.problem.batch, dict) else scenario.problem.batch
     rows = None if batch == "full" else int(batch)
-    for oracle in ORACLES:
+    declared = book.problem.oracles()
+    for oracle in ORACLES if "gradient" in declared else declared:
         try:
             counted = meter.operators(oracle, int(hosts[0]), rows)
         except RuntimeError as error:

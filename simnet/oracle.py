@@ -11,7 +11,8 @@ STANDARD = ("gradient", "loss", "hvp")  # of a function of x: what every problem
 
 
 class Oracle(NamedTuple):
-    """Per-node shapes of the operands of one call and of its answers, of which one pass may give several.
+    """Per-node shapes of the operands of one call and of its answers, of which one pass may give several; `like`: which
+    of `STANDARD` it resembles, where a device profile has an overhead for each of them.
 
     >>> Oracle(((3,), (3,)), ((3,), (2, 2))).numbers
     7
@@ -19,6 +20,7 @@ class Oracle(NamedTuple):
 
     takes: tuple[Shape, ...]
     gives: tuple[Shape, ...]
+    like: str = "gradient"
 
     @property
     def numbers(self) -> int:
@@ -33,4 +35,6 @@ class Oracle(NamedTuple):
 
 def first_order(x: Shape) -> dict[str, Oracle]:
     """The oracles of a function of x."""
-    return {"gradient": Oracle((x,), (x,)), "loss": Oracle((x,), ((),)), "hvp": Oracle((x, x), (x,))}
+    return {
+        "gradient": Oracle((x,), (x,)), "loss": Oracle((x,), ((),), "loss"), "hvp": Oracle((x, x), (x,), "hvp"),
+    }  # fmt: skip

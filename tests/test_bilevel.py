@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 import simnet
 from simnet.algorithm import Algorithm, Program
 from simnet.bilevel import BilevelProblem, Level
+from simnet.calibration import _measured, _meter
 from simnet.errors import InputError, ProgramError, ScenarioError
 from simnet.models.algorithms.dpsgd import DPSGD
 from simnet.models.algorithms.dsvrbgd import DSVRBGD
 from simnet.models.problems.bilevel_quadratic import BilevelQuadratic
 from simnet.node import Node
+from simnet.scenario import Scenario
 from tests.bilevel import Levels, operands, prepared, run, scenario
+from tests.test_costs import TRUE
 
 ORACLES = ("hx", "hy", "hz", "directions", "upper", "gyy", "gxy", "gyy_matrix", "gxy_matrix", "gyy_solve")
 
@@ -157,7 +161,6 @@ def test_noise_has_mean_zero_and_the_stated_variances() -> None:
 def test_levels_draw_rows_apart_and_a_ticket_gives_the_same_rows_twice() -> None:
     from simnet.node import Batch
     from simnet.prepare import prepare
-    from simnet.scenario import Scenario
     from simnet.valueplane.oracles import Oracles
 
     made = scenario(DSVRBGD(), 1, problem=Curved(nodes=8), nodes={"compute": "1 GFLOP/s"})
@@ -246,6 +249,27 @@ def test_one_pass_gives_what_one_oracle_gives() -> None:
 def test_measured_sources_of_durations_price_a_pass(durations: str) -> None:
     record = run(DSVRBGD(), 2, nodes={"durations": durations})
     assert (record.nodes["compute_s"] > 0).all()
+
+
+def test_a_device_profile_prices_a_product_above_a_slope(tmp_path: Path) -> None:
+    path = tmp_path / "made_up.yaml"
+    path.write_text(TRUE.text())
+    spent = [run(Asks(oracle), 2, nodes={"device": str(path)}).nodes["compute_s"][0] for oracle in ("hy", "directions")]
+    assert 0 < spent[0] < spent[1]
+
+
+def test_a_calibration_takes_the_oracles_that_the_problem_has() -> None:
+    made = Scenario(**scenario(DSVRBGD(), 1, problem={"name": "BilevelQuadratic", "dx": 2, "dy": 2}))
+    calls = list(_measured("two levels", "small", made, True, _meter(made)))
+    assert [call.oracle for call in calls] == list(ORACLES)
+    assert all(call.timing.median_s > 0 for call in calls)
+
+
+def test_measured_durations_are_replayed(tmp_path: Path) -> None:
+    measured = run(DSVRBGD(order="alternating"), 3, nodes={"durations": "measured"})
+    measured.save(tmp_path / "here")
+    again = run(DSVRBGD(order="alternating"), 3, nodes={"durations": {"replay": str(tmp_path / "here")}})
+    assert again.summary["sim_time_s"] == pytest.approx(measured.summary["sim_time_s"], rel=1e-9)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ class Meter:
 
     def operators(self, oracle: str, host: int, rows: int | None) -> Operators:
         """The operators of one call."""
-        return operators(oracle, self._call(oracle, host, rows, [self._state()], 0))
+        like = self.book.problem.oracles()[oracle].like
+        return operators(like, self._call(oracle, host, rows, [self._state()], 0))
 
     def _call(
         self, oracle: str, host: int, rows: int | None, states: list[torch.Tensor], k: int
