@@ -19,7 +19,7 @@ from simnet.errors import Starved, TopologyError
 from simnet.network.changing import PATIENCE, never_open
 from simnet.network.flows.case import CONGESTION_CONTROLS
 from simnet.network.flows.links import Links
-from simnet.network.flows.models import MODELS, route_table, unlimited
+from simnet.network.flows.models import MODELS, RouteTable, route_table, unlimited
 from simnet.network.flows.moves import add, advance, next_time, taken
 from simnet.network.flows.state import (
     CONTROL,
@@ -29,7 +29,7 @@ from simnet.network.flows.state import (
     FREE_COUNT,
     KEY,
     make_engine,
-    with_longer_routes,
+    with_more_routes,
     with_room,
 )
 from simnet.network.flows.tcp import PACKET
@@ -103,30 +103,26 @@ class Ways:
 
     def _learn(self) -> None:
         """Give the engine the ways that it does not know: each is two of its routes, a cold and a warm connection."""
-        network = self.book.network
-        forward, backward = ([both[k] for both in self._ways for _ in range(2)] for k in range(2))
+        network, known = self.book.network, 0 if self.engine is None else len(self.engine.route) // 2
+        forward, backward = ([both[k] for both in self._ways[known:]] for k in range(2))
         table = route_table(self.links, forward, backward, self.model)
         if unlimited(table).any():
-            way = self.forward[int(np.nonzero(unlimited(table))[0][0]) // 2]
+            way = self.forward[known + int(np.nonzero(unlimited(table))[0][0])]
             names = network.node_names
             hosts = [names[int(network.link_source[way[0]])], names[int(network.link_target[way[-1]])]]
             raise TopologyError(
                 f"nothing limits the rate from host {hosts[0]} to host {hosts[1]} under model {network.model}: no link "
                 f"between them has a bandwidth; give one, or take lv08, whose window does"
             )
-        if self.model.tcp:
-            table.route[1::2] = route_table(self.links, forward, backward, self.model, warm=True).route[1::2]
+        warm = route_table(self.links, forward, backward, self.model, warm=True) if self.model.tcp else table
+        table = _taken_in_turn(table, warm)
         if self.engine is None:
             self.engine = make_engine(*table, _ROOM)
             if self.model.tcp:
                 self.engine.state[CONTROL] = 1 + CONGESTION_CONTROLS.index(network.tcp_control)
                 self.engine.state[KEY] = np.uint64(streams.key(self.book.seed, "tcp")).astype(np.int64)
             return
-        table.route[: len(self.engine.route)] = self.engine.route  # copies have the row of the flow that is on them
-        self.engine = with_longer_routes(self.engine, int(np.diff(table.route_start).max(initial=1)))
-        self.engine = self.engine._replace(
-            route_start=table.route_start, route_link=table.route_link, route_share=table.route_share, route=table.route
-        )
+        self.engine = with_more_routes(self.engine, table)
 
     def copy(self, way: int, warm: bool, now: float) -> int:
         """A copy of a way for one flow, with the latency and loss of its start."""
@@ -261,6 +257,15 @@ class Flows(Ways):
                 hops = np.array(self.forward[way], np.int64)
                 walker.account.ledger.add_overhead(walker.reports[i], hops, again=round(lost * PACKET))
             arrived(e, j, t)
+
+
+def _taken_in_turn(cold: RouteTable, warm: RouteTable) -> RouteTable:
+    """Two tables of the same routes as one, in which each stands twice: cold, then warm."""
+    sizes = np.diff(cold.route_start)
+    start = np.concatenate(([0], np.repeat(sizes, 2).cumsum()))
+    entry = np.arange(start[-1]) - np.repeat(start[:-1] - np.repeat(cold.route_start[:-1], 2), np.repeat(sizes, 2))
+    rows = np.stack((cold.route, warm.route), 1).reshape(-1, cold.route.shape[1])
+    return RouteTable(cold.capacity, start, cold.route_link[entry], cold.route_share[entry], rows)
 
 
 def links_of(book: Book) -> Links:

@@ -68,6 +68,7 @@ def route_table(
     starts, used, shares = [0], [], []
     rows = np.zeros((len(forward), ROUTE_COLUMNS))
     bandwidths, latencies, shared = bandwidth.tolist(), latency.tolist(), (~links.fatpipe).tolist()
+    lossy = bool(links.loss.any() or links.burst.any())
     for r, (there, back) in enumerate(zip(forward, backward, strict=True)):
         latency_s = sum(latencies[k] for k in there)
         taken: dict[int, float] = {}
@@ -90,7 +91,12 @@ def route_table(
         rows[r, PENALTY], rows[r, BOUND] = penalty, most
         rows[r, WAIT_S], rows[r, FACTOR] = model.latency_factor * latency_s, model.bandwidth_factor
         if model.tcp:
-            _tcp_route(links, there, back, warm, rows[r])
+            _tcp_route(bandwidths, latencies, there, back, warm, rows[r])
+            if lossy:
+                events = [(1.0 - links.loss[k]) * (1.0 - burst_events(*links.burst[k])) for k in there]
+                rows[r, LOSS] = 1.0 - np.prod(events)
+            slowest = min(there, key=bandwidths.__getitem__, default=None)
+            rows[r, QUEUE] = np.inf if slowest is None else links.queue_bytes[slowest] / PACKET
     return RouteTable(
         bandwidth.astype(np.float64), np.array(starts), np.array(used, np.int64), np.array(shares, np.float64), rows
     )
@@ -102,19 +108,17 @@ def unlimited(table: RouteTable) -> np.ndarray:
     return none
 
 
-def _tcp_route(links: Links, there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray) -> None:
-    """What TCP knows of a route: a packet is sent on by a link when it has come whole."""
-    bandwidth, latency = links.bandwidth, links.latency_s
+def _tcp_route(
+    bandwidth: list[float], latency: list[float], there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray
+) -> None:
+    """What TCP knows of a route's times: a packet is sent on by a link when it has come whole."""
     one_way = sum(latency[k] + PACKET / bandwidth[k] for k in there)
     rtt = one_way + sum(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
     last = next((k for k in reversed(there) if bandwidth[k] < np.inf), None)
     first_byte = one_way - (PACKET / bandwidth[last] if last is not None else 0.0)
-    slowest = min(there, key=bandwidth.__getitem__, default=None)
     row[WAIT_S] = first_byte if warm else rtt + first_byte
     row[RTT] = rtt
-    row[LOSS] = 1.0 - np.prod([(1.0 - links.loss[k]) * (1.0 - burst_events(*links.burst[k])) for k in there])
-    row[BOTTLENECK] = np.inf if slowest is None else bandwidth[slowest] * MSS / PACKET
-    row[QUEUE] = np.inf if slowest is None else links.queue_bytes[slowest] / PACKET
+    row[BOTTLENECK] = min((bandwidth[k] for k in there), default=np.inf) * MSS / PACKET
 
 
 def burst_events(to_bad: float, to_good: float, loss: float) -> float:

@@ -151,6 +151,17 @@ def with_longer_routes(engine: Engine, links: int) -> Engine:
     return engine._replace(entry=rooms["entry"], queue_t=rooms["queue_t"], queue_i=rooms["queue_i"])
 
 
+def with_more_routes(engine: Engine, table: Any) -> Engine:
+    """The same engine knowing the routes of `table` (a `RouteTable`) too, numbered after those it knows."""
+    longer = with_longer_routes(engine, int(np.diff(table.route_start).max(initial=1)))
+    return longer._replace(
+        route_start=np.concatenate((engine.route_start, engine.route_start[-1] + table.route_start[1:])),
+        route_link=np.concatenate((engine.route_link, table.route_link)),
+        route_share=np.concatenate((engine.route_share, table.route_share)),
+        route=np.concatenate((engine.route, table.route)),
+    )
+
+
 def with_room(engine: Engine, flows: int) -> Engine:
     """The same engine with room for `flows` at a time, no fewer than before."""
     before = len(engine.flow)
