@@ -7,6 +7,7 @@ and shapes are found by a broadcasting rule of our own or, for other functions, 
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -31,9 +32,11 @@ def rowwise(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function whose result has the shape of its arguments, broadcast, and is no truth value: `rowwise`, and its
-    shape is known without running it.
+    shape is known without running it. With a parameter `out`, it may be asked to write into the memory of its first
+    argument.
     """
     function.elementwise = True  # type: ignore[attr-defined]
+    function.takes_out = "out" in inspect.signature(function).parameters  # type: ignore[attr-defined]
     return rowwise(function)
 
 

@@ -62,9 +62,13 @@ class Scaling(ABC):
     def update(self, D: Any, h: Any, k: int) -> Any:
         """D_k from D_{k-1} and the statistic h_k; all of shape (d,)."""
 
+    def rate(self, eta: float, D: Any) -> Any:
+        """eta / positive(D): what a direction is multiplied with."""
+        return _rate(D, eta, self.alpha, self.positivity == "add")
+
     def positive(self, D: Any) -> Any:
         """What one divides by; NaN where D is not finite, so that a run ends as diverged and does not stand still."""
-        return _raised(D, self.alpha) if self.positivity == "add" else _floored(D, self.alpha)
+        return _positive(D, self.alpha, self.positivity == "add")
 
 
 @dataclass(frozen=True)
@@ -79,20 +83,22 @@ class Unscaled(Scaling):
     def update(self, D: Any, h: Any, k: int) -> Any:
         return D
 
-    def positive(self, D: Any) -> Any:
-        return D
+    def rate(self, eta: float, D: Any) -> Any:
+        return eta
 
 
 @recorded
 @elementwise
-def _floored(D: Any, alpha: float) -> Any:
-    return torch.abs(D).clamp_(min=alpha).sub_(D, alpha=0.0)  # less 0 D, which is NaN where D is infinite
+def _positive(D: Any, alpha: float, add: bool) -> Any:
+    size = torch.abs(D)
+    size = size.add_(alpha) if add else size.clamp_(min=alpha)
+    return size.sub_(D, alpha=0.0)  # less 0 D, which is NaN where D is infinite
 
 
 @recorded
 @elementwise
-def _raised(D: Any, alpha: float) -> Any:
-    return torch.abs(D).add_(alpha).sub_(D, alpha=0.0)
+def _rate(D: Any, eta: float, alpha: float, add: bool) -> Any:
+    return _positive(D, alpha, add).reciprocal_().mul_(eta)
 
 
 def mean(values: Sequence[Any]) -> Any:

@@ -127,7 +127,7 @@ class SAVIC(Algorithm):
         x, u, steps = node.initial("x"), node.zeros(), self._steps(node)
         most, scaled, stepwise = int(np.max(steps)), self.scaling.statistic != "none", self.scope == "local_step"
         D = yield from self._warm_up(node, x)
-        rate = self.eta / self.scaling.positive(D) if scaled else self.eta
+        rate = self.scaling.rate(self.eta, D)
         for p in node.rounds():
             chosen = node.sample(k=self.clients)
             for h in range(most):
@@ -136,7 +136,7 @@ class SAVIC(Algorithm):
                 if scaled and stepwise:
                     s = yield from self._statistic(node, at, g, sample, active)
                     D = _at(active, self.scaling.update(D, s, most * p + h + self.scaling.warm_up), D)
-                    rate = self.eta / self.scaling.positive(D)
+                    rate = self.scaling.rate(self.eta, D)
                 u = _at(active, self.beta1 * u + g, u) if self.beta1 else g
                 x = _at(active, x - rate * u, x)
             due = scaled and not stepwise and (p + 1) % self.refresh == 0
@@ -149,7 +149,7 @@ class SAVIC(Algorithm):
             if due:
                 changed = self.scaling.update(D, s, (p + 1) // self.refresh - 1 + self.scaling.warm_up)
                 D = changed if self.scope == "global" else _at(chosen, changed, D)
-                rate = self.eta / self.scaling.positive(D)
+                rate = self.scaling.rate(self.eta, D)
             node.report(x=x)
 
     def numbers_sent(self, dim: int, nodes: int, edges: int) -> int | None:

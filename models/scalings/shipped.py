@@ -23,8 +23,8 @@ class RMSProp(Scaling):
 
 @recorded
 @elementwise
-def _root_mean_square(D: Any, h: Any, beta: float) -> Any:
-    return torch.square(D).mul_(beta).addcmul_(h, h, value=1.0 - beta).sqrt_()
+def _root_mean_square(D: Any, h: Any, beta: float, out: Any = None) -> Any:
+    return torch.square(D, out=out).mul_(beta).addcmul_(h, h, value=1.0 - beta).sqrt_()
 
 
 @dataclass(frozen=True)

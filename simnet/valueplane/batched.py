@@ -164,6 +164,10 @@ class Batched:
             if into is not None and task.func in INTO and not elsewhere:
                 args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]
                 return INTO[task.func](*args, out=into)  # type: ignore[operator]
+            if into is not None and getattr(task.func, "takes_out", False):
+                args = [here[x.id] if isinstance(x, Ref) else x for x in task.args]
+                if all(x.data_ptr() != into.data_ptr() for x in args[1:] if isinstance(x, torch.Tensor)):
+                    return task.func(*args, out=into)  # type: ignore[misc]
             return plan.forms[j]([here[q] for q in task.reads])
         if kind == "oracle":
             return self.oracles.batched(task.payload, [here[q] for q in task.reads], hosts, np.arange(a, b), into)
