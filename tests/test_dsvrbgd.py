@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from simnet.models.algorithms.dsvrbgd import DSVRBGD
+from simnet.models.problems.bilevel_quadratic import BilevelQuadratic
 from tests.bilevel import Levels, State, close, run, uniform_ring
 
 EX, EY, EZ = 0.02, 0.05, 0.05
 ORDERS: tuple[Literal["simultaneous", "alternating"], ...] = ("simultaneous", "alternating")
 
 
-def matrix_form(w: np.ndarray, rounds: int, order: str, a: float = 1.0, tracking: bool = True, **more: float) -> State:
+def matrix_form(
+    w: np.ndarray, rounds: int, order: str, a: float = 1.0, tracking: bool = True, own_samples: bool = False,
+    **more: float,
+) -> State:  # fmt: skip
     """The update of the docstring, row by row of W, with exact oracles."""
     q = Levels()
     s: list[Any] = list(q.start)
@@ -45,7 +49,16 @@ def matrix_form(w: np.ndarray, rounds: int, order: str, a: float = 1.0, tracking
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
-    "more", [{}, {"a": 0.3}, {"tracking": False}, {"damping": 0.6}, {"proj_z": 0.4}, {"a": 0.1, "damping": 0.5}]
+    "more",
+    [
+        {},
+        {"a": 0.3},
+        {"tracking": False},
+        {"damping": 0.6},
+        {"proj_z": 0.4},
+        {"a": 0.1, "damping": 0.5},
+        {"own_samples": True, "a": 0.3},
+    ],
 )
 def test_it_is_its_matrix_form(order: Any, more: dict[str, Any]) -> None:
     record = run(DSVRBGD(EX, EY, EZ, order=order, **more), 40)
@@ -165,6 +178,33 @@ def test_group_and_node_runs_and_executors_agree(order: Any, policy: str) -> Non
         other = run(algorithm, 12, **more, execution={"dtype": "float64", **execution})
         assert other.rounds["sim_time_s"][-1] == pytest.approx(batched.rounds["sim_time_s"][-1], rel=1e-12)
         close(other, (batched.final["x"], batched.final["y"], batched.final["z"]))
+
+
+@pytest.mark.parametrize("own_samples", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+def test_one_sample_serves_both_points_of_a_correction(order: Any, own_samples: bool) -> None:
+    """Where nothing moves and a is next to 0, the correction takes all noise out: the first estimate stays."""
+    problem = {"name": "BilevelQuadratic", "noise": 0.3, "batch": 1}
+    algorithm = DSVRBGD(1e-30, 1e-30, 1e-30, a=1e-12, order=order, own_samples=own_samples)
+    first, later = (run(algorithm, rounds, problem=problem).final for rounds in (1, 30))
+    for name in ("estimate_x", "estimate_y", "estimate_z"):
+        np.testing.assert_allclose(later[name], first[name], rtol=0, atol=1e-9)
+
+
+def test_oracles_may_draw_rows_of_their_own() -> None:
+    """At zero, hx shows the row whose noise e has, and hz that of c: one row for both, or two."""
+    problem = {"name": "BilevelQuadratic", "noise": 0.3, "batch": 1}
+    noise = BilevelQuadratic(8, noise=0.3)._noise_rows()[:, 10 * 16 :]  # what is added to c, then to e
+    exact = run(DSVRBGD(), 1).final
+
+    def rows(own_samples: bool) -> list[list[int]]:
+        found = run(DSVRBGD(own_samples=own_samples), 1, problem=problem).final
+        added = [(found["estimate_z"] - exact["estimate_z"]), (found["estimate_x"] - exact["estimate_x"]) / -0.1]
+        return [[int(np.abs(part - own).sum(1).argmin()) for own in off]
+                for off, part in zip(added, (noise[:, :10], noise[:, 10:]), strict=True)]  # fmt: skip
+
+    same, apart = rows(False), rows(True)
+    assert same[0] == same[1] and not set(apart[0]) & set(apart[1])
 
 
 def test_a_large_first_batch_starts_nearer_to_the_mean() -> None:

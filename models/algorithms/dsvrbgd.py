@@ -10,10 +10,8 @@ from simnet.errors import ScenarioError
 from simnet.lazy import torch
 from simnet.node import Node
 
-ORDERS: dict[str, list[tuple[str, tuple[int, ...]]]] = {  # oracles in turn, and what each gives: x 0, y 1, z 2
-    "simultaneous": [("directions", (0, 1, 2))],
-    "alternating": [("hy", (1,)), ("hz", (2,)), ("hx", (0,))],
-}
+TOGETHER = [("directions", (0, 1, 2))]  # oracles in turn, and what each gives: x 0, y 1, z 2
+APART = [("hy", (1,)), ("hz", (2,)), ("hx", (0,))]
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class DSVRBGD(Algorithm):
         order: simultaneous or alternating.
         tracking: without it, p = u, and only states are sent.
         proj_z: radius of a ball to which z is cut; by default none.
+        own_samples: hx, hy and hz each draw rows of their own; by default one minibatch serves an iteration, and
+            `simultaneous` takes all three in one pass.
         damping: eta in (0, 1] of the damped form s <- s + eta (sum_j W_ij s_j - e p - s); 1 is the form above.
 
     Reports y and z beside x, and each tracker with its estimate.
@@ -68,6 +68,7 @@ class DSVRBGD(Algorithm):
     tracking: bool = True
     proj_z: float | None = None  # radius that z keeps
     damping: float = 1.0  # eta of the damped form
+    own_samples: bool = False  # each oracle draws rows of its own
 
     def __post_init__(self) -> None:
         for name, share in (("a", self.a), ("damping", self.damping)):
@@ -84,9 +85,13 @@ class DSVRBGD(Algorithm):
         for t in node.rounds():
             trackers = p if t and self.tracking else []
             sent = node.start(node.gossip(*s, *trackers, names=("x", "y", "z", *["trackers"] * len(trackers))))
-            sample, mixed = self.sample(node, t), None
-            for oracle, which in ORDERS[self.order]:
-                at = tuple(s[:2] if oracle == "hy" else s)
+            old, mixed = list(s), None
+            alternating = self.order == "alternating"
+            common = None if self.own_samples else self.sample(node, t, "batch")
+            for oracle, which in APART if alternating or self.own_samples else TOGETHER:
+                sample = self.sample(node, t, oracle) if self.own_samples else common
+                point = s if alternating else old
+                at = tuple(point[:2] if oracle == "hy" else point)
                 h = as_tuple((yield node.oracle(oracle, *at, batch=sample)))
                 if t and self.a < 1:
                     back = as_tuple((yield node.oracle(oracle, *asked[oracle], batch=sample)))
@@ -102,10 +107,10 @@ class DSVRBGD(Algorithm):
             followed |= {f"estimate_{v}": u[k] for k, v in enumerate("xyz")}
             node.report(x=s[0], y=s[1], z=s[2], **(followed if self.tracking else {}))
 
-    def sample(self, node: Node, t: int) -> Any:
+    def sample(self, node: Node, t: int, stream: str) -> Any:
         """The ticket of iteration t: of b0 rows at first, where not all rows count anyway."""
-        ticket = node.batch()
-        return node.batch(self.b0, stream="first") if t == 0 and ticket is not None and self.b0 else ticket
+        ticket = node.batch(stream=stream)
+        return node.batch(self.b0, stream=f"first {stream}") if t == 0 and ticket is not None and self.b0 else ticket
 
     def moved(self, k: int, s: Any, mixed: Any, p: Any) -> Any:
         """The next x, y or z."""

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from simnet.benches.timing import Row, Stopwatch, Timed, interleaved, ratio
+from simnet.benches.timing import Row, interleaved, ratio, repeated
 
 FEW, LOOP_UP_TO = 8, 64
 PROBLEMS = {"ridge coefficients": "SyntheticL2Coefficients", "quadratic": "BilevelQuadratic"}
@@ -42,27 +42,17 @@ def measure(name: str, n: int, repeats: int, device: str) -> Row:
              for shape in closed.oracles()["directions"].takes]  # fmt: skip
     calls = max(1, 256 // n)
 
-    def timed(work: Callable[[], Any]) -> Timed:
-        def once() -> float:
-            watch = Stopwatch(place)
-            with watch.running():
-                for _ in range(calls):
-                    work()
-            return watch.seconds
-
-        return once
-
     def one_by_one() -> None:
         for i in range(n):
             stacked.answer("directions", [v[i] for v in given], i, None)
 
-    contenders = {
-        "stacked": timed(lambda: stacked.answers("directions", given, nodes, None)),
-        "closed": timed(lambda: closed.answers("directions", given, nodes, None)),
+    contenders: dict[str, Callable[[], Any]] = {
+        "stacked": lambda: stacked.answers("directions", given, nodes, None),
+        "closed": lambda: closed.answers("directions", given, nodes, None),
     }
     if n <= LOOP_UP_TO:
-        contenders["loop"] = timed(one_by_one)
-    seconds = interleaved(contenders, repeats)
+        contenders["loop"] = one_by_one
+    seconds = interleaved({name: repeated(work, calls, place) for name, work in contenders.items()}, repeats)
     row: Row = {
         "job": f"bilevel, {name}", "nodes": n, "numbers": closed.dx + 2 * closed.dy, "device": device,
         "stacked_ms": statistics.median(seconds["stacked"]) * 1e3 / calls,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import statistics
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from simnet import registry
-from simnet.benches.timing import Row, Stopwatch, Timed, interleaved, ratio
+from simnet.benches.timing import Row, interleaved, ratio, repeated
 from simnet.compressor import Compressor
 
 NUMBERS, LOOP_UP_TO = 7850, 64
@@ -44,25 +44,17 @@ def measure(name: str, n: int, repeats: int, device: str, d: int = NUMBERS) -> R
     ]
     calls, space_ND = max(1, 256 // n), torch.empty_like(x_ND)
 
-    def timed(work: Any) -> Timed:
-        def once() -> float:
-            watch = Stopwatch(device)
-            with watch.running():
-                for _ in range(calls):
-                    work()
-            return watch.seconds
-
-        return once
-
     def one_by_one() -> None:
         for i in range(n):
             compressor.compress(x_ND[i], *(draw[i] for draw in given))
 
-    contenders = {"all": timed(lambda: compressor.compress(x_ND, *given)), "copy": timed(lambda: space_ND.copy_(x_ND))}
+    contenders: dict[str, Callable[[], Any]] = {
+        "all": lambda: compressor.compress(x_ND, *given), "copy": lambda: space_ND.copy_(x_ND),
+    }  # fmt: skip
     if n <= LOOP_UP_TO:
-        contenders["loop"] = timed(one_by_one)
+        contenders["loop"] = one_by_one
     torch.set_num_threads(1)
-    seconds = interleaved(contenders, repeats)
+    seconds = interleaved({name: repeated(work, calls, device) for name, work in contenders.items()}, repeats)
     ms, to_copy = statistics.median(seconds["all"]) * 1e3 / calls, ratio(seconds["all"], seconds["copy"])
     row: Row = {"job": f"compressors, {name}", "nodes": n, "parameters": d, "device": device, "ms": ms,
                 "to_copy": to_copy}  # fmt: skip

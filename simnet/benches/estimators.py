@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import statistics
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from simnet import streams
 from simnet.benches.common import prepared
-from simnet.benches.timing import Row, Stopwatch, Timed, interleaved, ratio
+from simnet.benches.timing import Row, interleaved, ratio, repeated
 from simnet.scenario import Scenario
 
 BATCH, DIRECTIONS, LOOP_UP_TO = 16, 8, 64
@@ -49,33 +50,16 @@ def measure(name: str, n: int, repeats: int, device: str) -> Row:
     )
     calls = max(1, 64 // n)
 
-    def timed(work: Timed) -> Timed:
-        def once() -> float:
-            watch = Stopwatch(place)
-            with watch.running():
-                for _ in range(calls):
-                    work()
-            return watch.seconds
-
-        return once
-
-    def together() -> float:
-        oracles.batched(ask, [x_ND], hosts, hosts)
-        return 0.0
-
-    def copied() -> float:
-        space_ND.copy_(x_ND)
-        return 0.0
-
-    def one_by_one() -> float:
+    def one_by_one() -> None:
         for i in range(n):
             oracles.single(ask, [x_ND[i]], i, i)
-        return 0.0
 
-    contenders = {"all": timed(together), "copy": timed(copied)}
+    contenders: dict[str, Callable[[], Any]] = {
+        "all": lambda: oracles.batched(ask, [x_ND], hosts, hosts), "copy": lambda: space_ND.copy_(x_ND),
+    }  # fmt: skip
     if n <= LOOP_UP_TO:
-        contenders["loop"] = timed(one_by_one)
-    seconds = interleaved(contenders, repeats)
+        contenders["loop"] = one_by_one
+    seconds = interleaved({name: repeated(work, calls, place) for name, work in contenders.items()}, repeats)
     row: Row = {
         "job": f"estimators, {name}", "nodes": n, "parameters": plan.problem.dim, "device": device,
         "ms": statistics.median(seconds["all"]) * 1e3 / calls, "to_copy": ratio(seconds["all"], seconds["copy"]),

@@ -66,6 +66,19 @@ def interleaved(contenders: dict[str, Timed], repeats: int) -> dict[str, list[fl
     return seconds
 
 
+def repeated(work: Callable[[], Any], calls: int, device: Any) -> Timed:
+    """So many calls of `work` as one measurement."""
+
+    def once() -> float:
+        watch = Stopwatch(device)
+        with watch.running():
+            for _ in range(calls):
+                work()
+        return watch.seconds
+
+    return once
+
+
 def ratio(top: list[float], bottom: list[float]) -> float:
     """The median of the ratios turn by turn, which a drift of the machine's speed leaves alone."""
     return statistics.median(a / b for a, b in zip(top, bottom, strict=True))
