@@ -16,6 +16,7 @@ import simnet
 from simnet import registry
 from simnet.errors import ScenarioError, TopologyError
 from simnet.models.algorithms.hdo import HDO, HDOReady
+from simnet.models.problems.noise import noise_rows
 from simnet.models.problems.quadratic import Quadratic
 from simnet.models.topologies.varying import RandomMatching
 from tests.dense import Array, Quadratics
@@ -208,8 +209,7 @@ def test_a_split_by_oracle_gives_each_kind_its_classes() -> None:
 
 def test_the_quadratics_noise_has_its_variance_and_no_mean() -> None:
     problem = {"name": "Quadratic", "dim": 4, "condition": 1, "heterogeneity": 0, "noise": 2.0, "batch": 1}
-    made = Quadratic(3, dim=4, noise=2.0)
-    rows = made._noise_rows()
+    rows = noise_rows(0, "quadratic noise", 4, 2.0)
     np.testing.assert_allclose(rows.mean(0), 0, atol=1e-15)
     np.testing.assert_allclose(rows.var(0), 0.5, rtol=1e-12)
     noisy, full = (go(base(HDO(eta=0.1), problem=problem | {"batch": b}, rounds=200)) for b in (1, "full"))

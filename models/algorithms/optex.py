@@ -161,7 +161,8 @@ class OptEx(_Guessing):
 
     Roles: one `coordinator` (by default the graph's centre, without data) and the `worker`s.
     Sends, per round, of b-byte numbers: N different points out and N gradients back, 2 N d b, and b more for each loss
-    where they select. All pass the coordinator's port. Messages are reliable, so nothing stands in for a missing one.
+    where they select. All pass the coordinator's port. Messages are reliable: nothing stands in for a
+    missing message.
     Costs: 2 N T0 d + T0^3/3 FLOP for the fit and 4 T0 d and a STEP for each of the N - 1 proxy steps, charged to the
     coordinator (`node.work`); `nodes: {step: {work: 0 s}}` makes them free.
     Reference: Shu, Fang, He and Yu, "OptEx: Expediting First-Order Optimization with Approximately Parallelized
@@ -283,11 +284,15 @@ class OptEx(_Guessing):
 class OptExReplicated(_Guessing):
     """OptEx without a coordinator: every node holds the history and walks the proxy path itself.
 
-    Node i takes its own row Z_i, and the gradients of all go to all. So nothing is sent out, and each node receives
-    (N - 1) d numbers a round, by the collective's pattern; in the first rounds, of one point, only the first node's
-    gradient counts. Everything else, parameters included, is as in `OptEx`; N is the number of nodes.
+    Node i takes its own row Z_i, and the gradients of all go to all. In the first rounds, of one point, only the first
+    node's gradient counts.
 
-    Departs: ours, not the paper's. Fit and proxy steps cost every node their time.
+    Shapes: as in `OptEx`; every node has x.
+    Args: as in `OptEx`, without `coordinates` and `deadline_s`; N is the number of nodes.
+
+    Sends, per round, of b-byte numbers: no points, and to each node (N - 1) d b of gradients, by the collective's
+    pattern. A collective is always reliable, so nothing stands in for a missing message.
+    Reference: as `OptEx`. Departs: ours, not the paper's. Fit and proxy steps cost every node their time.
 
     >>> OptExReplicated(T0=16).selection
     'last'
