@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,8 +18,10 @@ from hypothesis import strategies as st
 import simnet
 import simnet.valueplane
 from simnet.algorithm import Algorithm, Program
+from simnet.graph import Graph
 from simnet.models.problems.quadratic import Quadratic
 from simnet.node import Node
+from simnet.valueplane.functions import fill_arguments
 from tests.programs import Gossips, Masked, RunningSums, Tracks, Tuples, base, go, tiny_data
 
 EXECUTORS = ("batched", "one_by_one")
@@ -418,3 +422,19 @@ def test_minibatches_without_replacement_have_no_row_twice() -> None:
     for host, picked in enumerate(rows.tolist()):
         assert len(set(picked)) == 4
         assert max(picked) < Book.samples_n[host]
+
+
+def test_operands_in_a_list_die_with_their_last_reader() -> None:
+    """The collector of cycles is off during a run: what a cycle holds stays for good."""
+    graph = Graph()
+    stacked = graph.call(torch.stack, ([graph.add("zeros", shape=(3,)), graph.add("zeros", shape=(3,))],))
+    (task,) = [t for t in graph.pending if t.id == stacked.id]
+    gc.disable()
+    try:
+        rows = [torch.zeros(3), torch.ones(3)]
+        watched = weakref.ref(rows[0])
+        assert fill_arguments(task, rows)[0][0][1] is rows[1]
+        del rows
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -7,7 +7,7 @@ elementwise operation aligns ranks AFTER the node axis: a scalar per node is (S,
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -60,14 +60,18 @@ class _Filler:
         if self.slots is not None:
             return tuple(next(it) if slot else a for slot, a in zip(self.slots, self.args, strict=True)), {}
 
-        def put(a: Any) -> Any:
-            if isinstance(a, Ref):
-                return next(it)
-            if isinstance(a, list | tuple):
-                return type(a)(put(b) for b in a)
-            return a
+        return tuple(_put(a, it) for a in self.args), {k: _put(v, it) for k, v in self.kwargs.items()}
 
-        return tuple(put(a) for a in self.args), {k: put(v) for k, v in self.kwargs.items()}
+
+def _put(a: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """An argument with the next tensors in the places of its Refs. No closure: one that calls itself is a cycle, which
+    keeps its tensors until the collector comes.
+    """
+    if isinstance(a, Ref):
+        return next(tensors)
+    if isinstance(a, list | tuple):
+        return type(a)(_put(b, tensors) for b in a)
+    return a
 
 
 def _moved(a: Any, device: torch.device) -> Any:
