@@ -284,15 +284,20 @@ class OptEx(_Guessing):
 class OptExReplicated(_Guessing):
     """OptEx without a coordinator: every node holds the history and walks the proxy path itself.
 
-    Node i takes its own row Z_i, and the gradients of all go to all. In the first rounds, of one point, only the first
-    node's gradient counts.
+        node i:  Z_1, S_1 <- x, state;  Z_{s+1}, S_{s+1} <- STEP(Z_s, S_s, mu(Z_s));  g_i <- a gradient at Z_i
+                 g_1 .. g_N from all nodes;  the rest as at the coordinator of `OptEx`
 
-    Shapes: as in `OptEx`; every node has x.
-    Args: as in `OptEx`, without `coordinates` and `deadline_s`; N is the number of nodes.
+    Shapes: x, Z_i and g_i (d,). Until the history has two pairs only the first node's gradient counts.
 
-    Sends, per round, of b-byte numbers: no points, and to each node (N - 1) d b of gradients, by the collective's
-    pattern. A collective is always reliable, so nothing stands in for a missing message.
-    Reference: as `OptEx`. Departs: ours, not the paper's. Fit and proxy steps cost every node their time.
+    Args:
+        N: the number of nodes; None says the same.
+        The others are those of `OptEx`; there is no deadline.
+
+    Sends, per round, of b-byte numbers: each node's gradient to all, by the collective's pattern: (N - 1) d b received by
+    each node, and b more for each loss where they select. A collective is always reliable, so nothing stands in for a
+    missing message. Fit and proxy steps cost every node their time.
+    Reference: Shu, Fang, He and Yu, NeurIPS 2024 (arXiv 2402.11427).
+    Departs: ours, not the paper's.
 
     >>> OptExReplicated(T0=16).selection
     'last'
