@@ -17,17 +17,7 @@ if TYPE_CHECKING:
     from simnet.bilevel import BilevelProblem
 
 _MOST_STEPS = 100
-_KINKED = (
-    "relu",
-    "leaky_relu",
-    "hardtanh",
-    "threshold",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "abs",
-    "max_pool2d_with_indices",
-)
+_KINKED = ("relu", "leaky_relu", "hardtanh", "threshold", "abs", "max_pool2d_with_indices")
 
 
 @dataclass(frozen=True)
