@@ -77,8 +77,8 @@ def test_heterogeneity_moves_no_average(het: float) -> None:
         np.testing.assert_allclose(mine - mine.mean(0), het * (theirs - theirs.mean(0)), atol=1e-14)
 
 
-def test_copies_stand_for_the_same_nodes() -> None:
-    twice, once = BilevelQuadratic(16, copies=2), BilevelQuadratic(8)
+def test_tiles_stand_for_the_same_nodes() -> None:
+    twice, once = BilevelQuadratic(16, tiles=2), BilevelQuadratic(8)
     for mine, theirs in zip(twice.arrays, once.arrays, strict=True):
         np.testing.assert_array_equal(mine, np.concatenate([theirs, theirs]))
 

@@ -42,6 +42,8 @@ def test_the_hypergradient_holds() -> None:
 
 
 def test_every_run_of_the_tables_can_be_begun() -> None:
+    tiled = {**QUADRATIC, "noise": 0.3, "batch": 1, "tiles": 2}
+    assert go(steps(S, 0.02, 0.03, 0.03), 1, 1, tiled, nodes=16, graph="complete").ended.value == "finished"
     for name, (section, *_) in bilevel.TABLE.items():
         assert go(section, 1, 1).ended.value == "finished", name
     for problem, runs in ((bilevel_data.COEFFICIENTS, bilevel_data.COEFFICIENT_RUNS),

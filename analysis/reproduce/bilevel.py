@@ -206,7 +206,7 @@ def _speed_up(noisy: dict[str, Any], say: Say) -> dict[str, list[float]]:
     sizes = (8, 16, 32)
     tasks = {
         f"{n} nodes, seed {seed}": [
-            steps(S, 0.02, 0.03, 0.03), 6000, 20, {**noisy, "copies": n // 8},
+            steps(S, 0.02, 0.03, 0.03), 6000, 20, {**noisy, "tiles": n // 8},
             {"seed": seed, "nodes": n, "graph": "complete"},
         ] for n in sizes for seed in SEEDS
     }  # fmt: skip

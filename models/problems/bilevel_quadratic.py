@@ -37,7 +37,7 @@ class BilevelQuadratic(BilevelProblem):
         noise: s. A minibatch's mean row adds s times standard normals to A_i (symmetric, off its diagonal of variance
             one), B_i, b_i, c_i and e_i. The 4,096 rows have mean zero and variance one, so a full batch is exact.
         instance: the number of the generator that draws the instance.
-        copies: every node stands there so often; `nodes` counts them all.
+        tiles: every node stands there so often; `nodes` counts them all.
     """
 
     closed_forms: ClassVar[bool] = True
@@ -53,29 +53,29 @@ class BilevelQuadratic(BilevelProblem):
         het: float = 1.0,
         noise: float = 0.0,
         instance: int = 0,
-        copies: int = 1,
+        tiles: int = 1,
     ) -> None:
         rows = np.full(nodes, _ROWS if noise else 0)
         super().__init__(nodes, dx, dy, rows, rows)
         for name, number in (("rho", rho), ("het", het), ("noise", noise)):
             if not 0 <= number < float("inf"):
                 raise InputError(f"BilevelQuadratic: {name} = {number}; give 0 or more")
-        if copies < 1 or nodes % copies:
-            raise InputError(f"BilevelQuadratic: copies = {copies}; {nodes} nodes must be a multiple of it")
+        if tiles < 1 or nodes % tiles:
+            raise InputError(f"BilevelQuadratic: tiles = {tiles}; {nodes} nodes must be a multiple of it")
         self.seed, self.rho, self.het, self.noise = seed, rho, het, noise
-        self.instance, self.copies = instance, copies
+        self.instance, self.tiles = instance, tiles
         self.row_numbers = dy * (dy + dx + 2) + dx if noise else 1
 
     @cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """A (N, Y, Y), B (N, Y, X), b (N, Y), c (N, Y), e (N, X), float64."""
-        n, dx, dy = self.nodes // self.copies, self.dx, self.dy
+        n, dx, dy = self.nodes // self.tiles, self.dx, self.dy
         generator = np.random.default_rng(self.instance)
         m, B = generator.standard_normal((n, dy, dy)), generator.standard_normal((n, dy, dx)) / np.sqrt(dx)
         b, c, e = (generator.standard_normal((n, size)) for size in (dy, dy, dx))
         A = np.eye(dy) + m @ m.transpose(0, 2, 1) / dy
         B = np.sqrt(n) * B.mean(0) + (B - B.mean(0))
-        return tuple(np.tile(v.mean(0) + self.het * (v - v.mean(0)), (self.copies, *(1,) * (v.ndim - 1)))
+        return tuple(np.tile(v.mean(0) + self.het * (v - v.mean(0)), (self.tiles, *(1,) * (v.ndim - 1)))
                      for v in (A, B, b, c, e))  # fmt: skip
 
     def oracle_flop(self, oracle: str, upper: np.ndarray | float, lower: np.ndarray | float) -> np.ndarray | float:
