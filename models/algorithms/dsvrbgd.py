@@ -95,7 +95,7 @@ class DSVRBGD(Algorithm):
                 h = as_tuple((yield node.oracle(oracle, *at, batch=sample)))
                 if t and self.a < 1:
                     back = as_tuple((yield node.oracle(oracle, *asked[oracle], batch=sample)))
-                    h = tuple(new + (1 - self.a) * (u[k] - old) for k, new, old in zip(which, h, back, strict=True))
+                    h = tuple(new + (1 - self.a) * (u[k] - was) for k, new, was in zip(which, h, back, strict=True))
                 asked[oracle] = at
                 if mixed is None:
                     mixed = yield sent
