@@ -293,9 +293,9 @@ class OptExReplicated(_Guessing):
         N: the number of nodes; None says the same.
         The others are those of `OptEx`; there is no deadline.
 
-    Sends, per round, of b-byte numbers: each node's gradient to all, by the collective's pattern: (N - 1) d b received by
-    each node, and b more for each loss where they select. A collective is always reliable, so nothing stands in for a
-    missing message. Fit and proxy steps cost every node their time.
+    Sends, per round, of b-byte numbers: each node's gradient to all, by the collective's pattern: (N - 1) d b received
+    by each node, and b more for each loss where they select. A collective is always reliable, so nothing stands in for
+    a missing message. Fit and proxy steps cost every node their time.
     Reference: Shu, Fang, He and Yu, NeurIPS 2024 (arXiv 2402.11427).
     Departs: ours, not the paper's.
 
