@@ -8,16 +8,16 @@ Waterman and Patterson, CACM 52, 2009) of each operator by itself, plus overhead
 and writes them to a file:
 
     device: AMD EPYC
-    call: {loss: 5 us, gradient: 120 us, hvp: 230 us}
-    per_operator: {loss: 1.8 us, gradient: 5.4 us, hvp: 4.8 us}
-    products: 1.2 us                # more for each product, and for each convolution
+    call: {loss: 2.4 ns, gradient: 32 us, hvp: 129 us}
+    per_operator: {loss: 1.9 us, gradient: 2.5 us, hvp: 1.7 us}
+    products: 0.49 ns               # more for each product, and for each convolution
     convolutions: 67 us
-    gemm: 95 GFLOP/s
-    conv: 76 GFLOP/s
-    pointwise: 20 GFLOP/s           # numbers made a second, by whatever is neither
-    read: 59 GB/s
-    write: 8 GB/s
-    held_out_error: {mlp: 9 %}      # mean relative error on models that were not fitted
+    gemm: 93 GFLOP/s
+    conv: 126 GFLOP/s
+    pointwise: 16 GFLOP/s           # numbers made a second, by whatever is neither
+    read: 47 GB/s
+    write: 24 GB/s
+    held_out_error: {mlp: 8 %}      # mean relative error on models that were not fitted
 
 Legend: O operators of a call, M calls measured, P numbers of a profile.
 """
