@@ -11,17 +11,14 @@ from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, Model, RouteTable, route_table
 from simnet.network.flows.moves import add, advance, in_order, next_time, set_capacity, taken
 from simnet.network.flows.state import (
-    BOUND,
     CONTROL,
     DONE_S,
     DONE_TAG,
     FACTOR,
     FLOWING,
     KEY,
-    PENALTY,
     PHASE,
     SIZE,
-    WAIT_S,
     WORK,
     Engine,
     loads_of,
@@ -32,8 +29,7 @@ from simnet.network.flows.state import (
 )
 from simnet.network.flows.together import MANY
 from simnet.network.flows.transfers import run_transfers
-from tests.test_flows_together import two_sides
-from tests.waterfill import finish_times
+from tests.test_flows_together import plainly, two_sides
 
 NEVER = 1 << 40
 
@@ -50,16 +46,7 @@ def test_finish_times_with_small_pools_are_those_of_plain_water_filling(
     table, flows, route = two_sides(
         rng, int(rng.integers(4, 14)), int(rng.integers(MANY, 6 * MANY)), model, rng.choice([1.0, 2.0, 8.0])
     )  # fmt: skip
-    usage = [
-        dict(zip(table.route_link[start:end].tolist(), table.route_share[start:end].tolist(), strict=True))
-        for start, end in zip(table.route_start, table.route_start[1:], strict=False)
-    ]
-    rows = table.route
-    plain = finish_times(
-        table.capacity.tolist(), usage, rows[:, PENALTY].tolist(), rows[:, BOUND].tolist(), rows[:, WAIT_S].tolist(),
-        (flows.bytes / rows[:, FACTOR]).tolist(), flows.start_s.tolist(),
-    )  # fmt: skip
-    np.testing.assert_allclose(run_transfers(table, route, flows).finish_s, plain, rtol=1e-9)
+    np.testing.assert_allclose(run_transfers(table, route, flows).finish_s, plainly(table, flows), rtol=1e-9)
 
 
 def across(seed: int, flows: int = 300) -> tuple[RouteTable, Transfers, bool]:

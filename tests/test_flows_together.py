@@ -39,6 +39,19 @@ def two_sides(
     return table, Transfers(nobody, nobody, size, start, np.zeros(flows), [()] * flows), np.arange(flows)
 
 
+def plainly(table: RouteTable, flows: Transfers) -> np.ndarray:
+    """When each flow ends, by the plain solver; flow r takes route r."""
+    usage = [
+        dict(zip(table.route_link[start:end].tolist(), table.route_share[start:end].tolist(), strict=True))
+        for start, end in zip(table.route_start, table.route_start[1:], strict=False)
+    ]
+    rows = table.route
+    return finish_times(
+        table.capacity.tolist(), usage, rows[:, PENALTY].tolist(), rows[:, BOUND].tolist(), rows[:, WAIT_S].tolist(),
+        (flows.bytes / rows[:, FACTOR]).tolist(), flows.start_s.tolist(),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_finish_times_behind_one_link_are_those_of_plain_water_filling(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -46,14 +59,4 @@ def test_finish_times_behind_one_link_are_those_of_plain_water_filling(seed: int
         1.0, 1.0, rng.choice([None, 0.0, 1.0]), rng.choice([np.inf, 0.3]), rng.choice([0.0, 0.05])
     )  # fmt: skip
     table, flows, route = two_sides(rng, 12, 4 * MANY, model, rng.choice([2.0, 8.0]))
-    finish = run_transfers(table, route, flows).finish_s
-    usage = [
-        dict(zip(table.route_link[start:end].tolist(), table.route_share[start:end].tolist(), strict=True))
-        for start, end in zip(table.route_start, table.route_start[1:], strict=False)
-    ]
-    rows = table.route
-    plain = finish_times(
-        table.capacity.tolist(), usage, rows[:, PENALTY].tolist(), rows[:, BOUND].tolist(), rows[:, WAIT_S].tolist(),
-        (flows.bytes / rows[:, FACTOR]).tolist(), flows.start_s.tolist(),
-    )  # fmt: skip
-    np.testing.assert_allclose(finish, plain, rtol=1e-9)
+    np.testing.assert_allclose(run_transfers(table, route, flows).finish_s, plainly(table, flows), rtol=1e-9)

@@ -16,7 +16,7 @@ import numpy as np
 
 from simnet import registry, streams
 from simnet.benches.common import drawn_rows, prepared
-from simnet.benches.timing import Row, Stopwatch, Timed, interleaved, ratio
+from simnet.benches.timing import Row, interleaved, ratio, repeated
 from simnet.gaussian_process import GaussianProcess, History
 from simnet.node import Batch
 from simnet.scenario import Scenario
@@ -71,20 +71,9 @@ def measure(kept: int, new: int, repeats: int, device: str, features: int = FEAT
         "proxy": path,
         "gradient": lambda: oracles.batched(ask, [x[None]], host, host),
     }
-    seconds = interleaved({name: _timed(work, place) for name, work in contenders.items()}, repeats)
+    seconds = interleaved({name: repeated(work, CALLS, place) for name, work in contenders.items()}, repeats)
     ms = {f"{name}_ms": statistics.median(spent) * 1e3 / CALLS for name, spent in seconds.items()}
     beside = {
         f"{name}_to_gradient": ratio(seconds[name], seconds["gradient"]) for name in ("fit", "fresh_fit", "proxy")
     }
     return {"job": "optex", "parameters": d, "T0": kept, "N": new, "device": device, **ms, **beside}
-
-
-def _timed(work: Any, place: Any) -> Timed:
-    def once() -> float:
-        watch = Stopwatch(place)
-        with watch.running():
-            for _ in range(CALLS):
-                work()
-        return watch.seconds
-
-    return once
