@@ -39,10 +39,11 @@ class Places:
         return replace(self, overrides=(*self.overrides, dotted))
 
 
-def load(file: Path) -> tuple[dict[str, Any], Places]:
+def load(file: Path, what: str = "a scenario", such_as: str = "rounds: 200") -> tuple[dict[str, Any], Places]:
     """The mapping in a YAML 1.2 file and the places of its fields.
 
-    Raises ScenarioError for a file that is no YAML, repeats a key or holds no mapping.
+    Raises ScenarioError for a file that is no YAML, repeats a key or holds no mapping; then it says that `what` is one,
+    `such_as` this.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
@@ -66,7 +67,7 @@ def load(file: Path) -> tuple[dict[str, Any], Places]:
     except YAMLError as error:
         raise ScenarioError(f"this is no YAML: {' '.join(str(error).split())}", place=file.name) from None
     if not isinstance(tree, Mapping):
-        raise ScenarioError("a scenario is a mapping: lines of `key: value`, such as `rounds: 200`", place=file.name)
+        raise ScenarioError(f"{what} is a mapping: lines of `key: value`, such as `{such_as}`", place=file.name)
     places = Places(file)
     return _plain(tree, "", places), places
 

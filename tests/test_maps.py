@@ -29,6 +29,7 @@ MAP = """graph [
   edge [ source 5 target 6 LinkSpeedRaw 9000 ]
   edge [ source 6 target 7 LinkSpeedRaw 24000.0 latency 0.5 ]
   edge [ source 5 target 7 ]
+  edge [ source 7 target 7 ]
 ]
 """
 
@@ -46,11 +47,19 @@ def test_a_map_is_filled_by_the_rules_said(tmp_path: Path) -> None:
     assert graph.edges[0, 2]["latency"] == pytest.approx(quarter_s / 2)  # it stands in the middle of the others
     assert graph.graph["read_notes"] == (
         "m.gml: 1 of 4 nodes are not joined to the largest component, and are left out",
+        "m.gml: 1 of 5 links run beside another: the first between two nodes counts",
+        "m.gml: 1 of 5 links lead from a node to itself, and are left out",
         "m.gml: 1 of 3 links say no speed: the median of the others counts",
         "m.gml: 1 of 3 nodes have no place: the middle of their neighbours counts",
     )
     bare = gml(path="m.gml", fill=False, base_dir=tmp_path)
     assert "bandwidth" not in bare.edges[0, 2] and "latency" not in bare.edges[0, 1]
+
+
+def test_a_node_beside_one_neighbour_alone_stands_where_that_one_stands(tmp_path: Path) -> None:
+    nodes = "node [ id 1 Latitude 52.35 Longitude 4.91667 ] node [ id 2 ]"
+    (tmp_path / "m.gml").write_text(f"graph [ {nodes} edge [ source 1 target 2 ] ]")
+    assert gml(path="m.gml", base_dir=tmp_path).edges[0, 1]["latency"] == 0.0  # and no rounding error besides
 
 
 def test_a_map_that_says_nothing_leaves_links_to_the_scenario(tmp_path: Path) -> None:

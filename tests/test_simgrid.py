@@ -285,7 +285,7 @@ def test_hosts_that_are_not_there_and_latencies_that_change_are_refused(tmp_path
         transfers(tmp_path, "{from: a, to: c, bytes: 1 MB}")
     with pytest.raises(InputError, match="says nothing of flows: name it in a YAML file"):
         simnet.transfer_times(tmp_path / "p.xml")
-    with pytest.raises(ScenarioError, match=r"try.yaml:3:1 hosts: there is no such key"):
+    with pytest.raises(ScenarioError, match=r"try.yaml:3:1 hosts: stands beside `platform`"):
         transfers(tmp_path, "{from: a, to: b, bytes: 1 MB}", "hosts: {a: }\n")
 
 

@@ -92,6 +92,8 @@ def _places(graph: nx.Graph, file: str) -> tuple[dict[Any, tuple[float, float]],
 
 def _middle(places: list[tuple[float, float]]) -> tuple[float, float]:
     """The place in the middle of others: of their points in space, brought back to the surface."""
+    if places.count(places[0]) == len(places):
+        return places[0]  # itself, not a rounding error beside it
     x = y = z = 0.0
     for latitude, longitude in places:
         lat, lon = math.radians(latitude), math.radians(longitude)

@@ -132,12 +132,24 @@ def _whole(graph: nx.Graph, n: int | None, file: Path) -> nx.Graph:
     simple = nx.DiGraph() if graph.is_directed() else nx.Graph()
     lost = len(graph) - len(kept)
     said = f"{file.name}: {lost} of {len(graph)} nodes are not joined to the largest component, and are left out"
-    simple.graph["read_notes"] = (said,) if lost else ()
+    notes = [said] if lost else []
     for node, number in kept.items():
         simple.add_node(number, **{**graph.nodes[node], "id": node})
+    loops = parallel = 0
     for u, v, data in graph.edges(data=True):
-        if u != v and u in kept and v in kept and not simple.has_edge(kept[u], kept[v]):
-            simple.add_edge(kept[u], kept[v], **data)
+        if u == v:
+            loops += 1
+        elif u in kept and v in kept:
+            if simple.has_edge(kept[u], kept[v]):
+                parallel += 1
+            else:
+                simple.add_edge(kept[u], kept[v], **data)
+    total = graph.number_of_edges()
+    for count, said in ((parallel, "run beside another: the first between two nodes counts"),
+                        (loops, "lead from a node to itself, and are left out")):  # fmt: skip
+        if count:
+            notes.append(f"{file.name}: {count} of {total} links {said}")
+    simple.graph["read_notes"] = tuple(notes)
     if n not in (None, len(simple)):
         raise TopologyError(f"{file.name}: its largest component has {len(simple)} nodes, and {n} are asked for")
     return simple

@@ -5,12 +5,12 @@ Legend: F transfers, L links, H hosts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from simnet.errors import InputError, TopologyError
+from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.links import Links
 from simnet.network.flows.traces import Trace
 
@@ -46,9 +46,10 @@ class Case:
     reference: Mapping[str, object] = field(default_factory=dict)  # what the file says of the true times
     traces: Mapping[int, Trace] = field(default_factory=dict)  # links whose bandwidth changes; theirs is the mean
     notes: tuple[str, ...] = ()  # what of the file was left out
+    place_of: Callable[[str], str] | None = None  # where in its file a field stands
 
     def __post_init__(self) -> None:
-        check_links(self.links)
+        self._check_links()
         for k in self.traces:
             if self.links.fatpipe[k]:
                 raise InputError(
@@ -60,10 +61,40 @@ class Case:
         if self.congestion_control not in CONGESTION_CONTROLS:
             raise InputError(
                 f"{self.name}: cc = {self.congestion_control!r}: must be one of {', '.join(CONGESTION_CONTROLS)}"
+                f"{nearest(self.congestion_control, CONGESTION_CONTROLS)}"
             )
+
+    def _at(self, field: str) -> str:
+        """How an error begins that a field is to blame for."""
+        place = self.place_of(field) if self.place_of is not None else ""
+        return f"{place} {field}" if place else f"{self.name}: {field}"
+
+    def _check_links(self) -> None:
+        links = self.links
+        rules = (
+            ("bandwidth", links.bandwidth, links.bandwidth > 0, "must be above 0 bytes/s, such as '100 Mbit/s'"),
+            ("latency", links.latency_s, np.isfinite(links.latency_s) & (links.latency_s >= 0), "must be at least 0 s"),
+            ("loss", links.loss, (links.loss >= 0) & (links.loss < 1), "must be at least 0 and below 1"),
+            ("ge", links.burst, ((links.burst >= 0) & (links.burst <= 1)).all(axis=1),
+             "must be probabilities: to bad, to good, loss"),
+            ("ge", links.burst, ~((links.burst[:, 0] > 0) & (links.burst[:, 1] == 0) & (links.burst[:, 2] >= 1)),
+             "a bad state that loses all and is never left lets nothing through"),
+            ("queue_bytes", links.queue_bytes, links.queue_bytes > 0, "must be above 0 bytes"),
+        )  # fmt: skip
+        for what, values, good, rule in rules:
+            if not np.all(good):
+                k = int(np.nonzero(~good)[0][0])
+                came = values[k].tolist() if values.ndim > 1 else f"{values[k]:g}"
+                raise InputError(f"{self.name}: link {links.names[k]}: {what} = {came}: {rule}")
 
     def _check_routes(self) -> None:
         for (a, b), route in self.routes.items():
+            for end in (a, b):
+                if not 0 <= end < len(self.hosts):
+                    raise TopologyError(
+                        f"{self.name}: a route leads from {self._host(a)} to {self._host(b)}, but there is no host "
+                        f"{end}: there are {len(self.hosts)}, numbered from 0"
+                    )
             for k in route:
                 if not 0 <= k < len(self.links.bandwidth):
                     raise TopologyError(
@@ -77,19 +108,21 @@ class Case:
             bad = np.nonzero(~(np.isfinite(values) & (values >= 0)))[0]
             if len(bad):
                 raise InputError(
-                    f"{self.name}: flows.{bad[0]}: {what} = {values[bad[0]]:g}: must be finite and at least 0"
+                    f"{self._at(f'flows.{bad[0]}')}: {what} = {values[bad[0]]:g}: must be finite and at least 0"
                 )
         for i, (a, b) in enumerate(zip(t.source.tolist(), t.target.tolist(), strict=True)):
             for end in (a, b):
                 if not 0 <= end < len(self.hosts):
                     raise InputError(
-                        f"{self.name}: flows.{i}: there is no host {end}: there are {len(self.hosts)}, numbered from 0"
+                        f"{self._at(f'flows.{i}')}: there is no host {end}: there are {len(self.hosts)}, numbered "
+                        f"from 0"
                     )
             if a == b:
-                raise InputError(f"{self.name}: flows.{i}: goes from {self._host(a)} to itself; leave it out")
+                raise InputError(f"{self._at(f'flows.{i}')}: goes from {self._host(a)} to itself; leave it out")
             if (a, b) not in self.routes:
                 raise TopologyError(
-                    f"{self.name}: flows.{i}: no route leads from {self._host(a)} to {self._host(b)}; add one"
+                    f"{self._at(f'flows.{i}')}: no route leads from {self._host(a)} to {self._host(b)}; add one, or "
+                    f"the links that it would take"
                 )
         self._check_order(n)
 
@@ -100,7 +133,10 @@ class Case:
         for i, before in enumerate(self.transfers.after):
             for j in before:
                 if not 0 <= j < n:
-                    raise InputError(f"{self.name}: flows.{i}: waits for flow {j}, which is not there: there are {n}")
+                    raise InputError(
+                        f"{self._at(f'flows.{i}.after')}: waits for flow {j}, which is not there: there are {n}, "
+                        f"numbered from 0"
+                    )
                 next_[j].append(i)
             waits[i] = len(before)
         ready = [i for i in range(n) if not waits[i]]
@@ -111,23 +147,7 @@ class Case:
                     ready.append(j)
         if len(ready) < n:
             stuck = next(i for i in range(n) if waits[i])
-            raise InputError(f"{self.name}: flows.{stuck}: waits for itself, directly or through other flows")
+            raise InputError(f"{self._at(f'flows.{stuck}.after')}: waits for itself, directly or through other flows")
 
     def _host(self, i: int) -> str:
         return f"host {self.hosts[i]}" if 0 <= i < len(self.hosts) else f"host {i}"
-
-
-def check_links(links: Links) -> None:
-    """Raises InputError for a link that cannot be."""
-    rules = (
-        ("bandwidth", links.bandwidth, links.bandwidth > 0, "must be above 0 bytes/s, such as '100 Mbit/s'"),
-        ("latency", links.latency_s, np.isfinite(links.latency_s) & (links.latency_s >= 0), "must be at least 0 s"),
-        ("loss", links.loss, (links.loss >= 0) & (links.loss < 1), "must be at least 0 and below 1"),
-        ("ge", links.burst, (links.burst >= 0) & (links.burst <= 1), "must be probabilities: to bad, to good, loss"),
-        ("queue_bytes", links.queue_bytes, links.queue_bytes > 0, "must be above 0 bytes"),
-    )  # fmt: skip
-    for what, values, good, rule in rules:
-        if not np.all(good):
-            k = int(np.nonzero(~good)[0][0])
-            came = values[k].tolist() if values.ndim > 1 else f"{values[k]:g}"
-            raise InputError(f"link {links.names[k]}: {what} = {came}: {rule}")

@@ -1,4 +1,4 @@
-"""Flows over the network of a SimGrid platform."""
+"""Flows over the network in another file: of a SimGrid platform, of a map, of a matrix of round-trip times."""
 
 from __future__ import annotations
 
@@ -12,20 +12,38 @@ from simnet import sources
 from simnet.errors import DataError, ScenarioError, TopologyError, nearest
 from simnet.network.flows.case import Case
 from simnet.network.flows.links import Links
+from simnet.network.flows.maps import folder_of, map_case
 from simnet.network.flows.platform import ImportedPlatform, transfers_of
 from simnet.network.flows.traces import Trace
 from simnet.network.simgrid.platform import Link, SimgridPlatform
 from simnet.network.simgrid.profiles import Profile
 from simnet.network.simgrid.reader import read_simgrid
 
+READERS = {".gml": "gml", ".graphml": "graphml", ".csv": "rtt_matrix"}  # by a file's ending, those of maps
+
 
 def imported_case(section: ImportedPlatform, places: sources.Places) -> Case:
-    """The case: hosts in the file's order, and of its links those that a flow or its way back goes over.
+    """The case over the network in a file, by the ending of its name."""
+    suffix = Path(section.platform).suffix.lower()
+    if suffix in READERS:
+        return map_case(section, places, READERS[suffix])
+    if suffix != ".xml":
+        known = "a SimGrid platform (.xml), a map (.gml, .graphml) or a matrix of round-trip times (.csv)"
+        raise ScenarioError(f"must be {known}", place=places.of("platform"), field="platform", value=section.platform)
+    for key in ("link", "host"):
+        if getattr(section, key) is not None:
+            said = "is for maps: a SimGrid platform says all of its links and hosts; leave it out"
+            raise ScenarioError(said, place=places.of(key, key=True), field=key)
+    return simgrid_case(section, places)
+
+
+def simgrid_case(section: ImportedPlatform, places: sources.Places) -> Case:
+    """The case over a SimGrid platform: hosts in the file's order, and the links that a flow or its way back goes over.
 
     A profile of bandwidth becomes a trace, and so does one of state: a link that is off carries nothing until it is on
     again. A latency that changes is refused where a flow meets it.
     """
-    folder = places.file.parent if places.file is not None else Path()
+    folder = folder_of(places)
     try:
         platform = read_simgrid(folder / section.platform)
     except DataError as error:
@@ -54,7 +72,7 @@ def imported_case(section: ImportedPlatform, places: sources.Places) -> Case:
     return Case(
         section.name, tuple(platform.hosts), _links(made, traces), routes,
         transfers_of(section, [number[a] for a in source], [number[b] for b in target]), section.cc, section.warm,
-        traces=traces, notes=tuple(platform.notes),
+        traces=traces, notes=tuple(platform.notes), place_of=places.of,
     )  # fmt: skip
 
 

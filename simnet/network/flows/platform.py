@@ -9,7 +9,8 @@ links:
 routes: [{from: a, to: b, via: [a, r, b]}]                              others: least latency, hops, node order
 flows: [{from: a, to: b, bytes: 10 MB, start: 1 s, delay: 0 s, after: [0]}]
 
-In the place of hosts, routers, links and routes, `platform: cluster.xml` names a SimGrid platform.
+In the place of hosts, routers, links and routes, `platform: cluster.xml` names a SimGrid platform, `platform: isp.gml`
+(or .graphml) a map, and `platform: rtt.csv` a matrix of round-trip times; see imported.py and maps.py.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from simnet import sources
 from simnet.errors import DataError, ScenarioError, TopologyError, nearest
 from simnet.explain import explain
 from simnet.fields import Bandwidth, Bytes, Host, Loss, Seconds, Section, refuse
-from simnet.links import NO_BURSTS, Burst, Traced
+from simnet.links import NO_BURSTS, Burst, Traced, loses_all
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.traces import Trace, read_trace
@@ -39,6 +40,14 @@ class HostPorts(Section):
 
     up: Bandwidth | None = None
     down: Bandwidth | None = None
+
+
+def check_loss(loss: float, burst: Burst | None) -> None:
+    """Refuses a link over which nothing ever gets."""
+    if loses_all(loss, NO_BURSTS):
+        raise refuse("must be below 1: what is lost is sent again until it is through", at="loss")
+    if burst is not None and loses_all(loss, burst.chain):
+        raise refuse("loses every packet in its bad state and never leaves it: give `to_good` above 0", at="burst")
 
 
 class PlatformLink(Section):
@@ -62,6 +71,9 @@ class PlatformLink(Section):
             raise refuse("needs either `between: [a, b]` (both directions) or `from: a` with `to: b` (one)")
         if (self.bandwidth is None) == (self.trace is None):
             raise refuse("needs either `bandwidth`, such as '100 Mbit/s', or `trace`, the file of one that changes")
+        if any(a == b for a, b in self.ends()):
+            raise refuse("joins a node to itself; leave it out", at="between" if self.between else "to")
+        check_loss(self.loss, self.burst)
         return self
 
     def ends(self) -> list[tuple[str, str]]:
@@ -109,15 +121,32 @@ class Platform(Workload):
     routes: list[PlatformRoute] = []
 
 
+class MapLink(Section):
+    """What the links of a map are of which it says nothing."""
+
+    bandwidth: Bandwidth | None = None
+    latency: Seconds | None = None
+    loss: Loss = 0.0
+    burst: Burst | None = None
+    queue: Bytes = float("inf")
+
+    @model_validator(mode="after")
+    def _lets_through(self) -> Self:
+        check_loss(self.loss, self.burst)
+        return self
+
+
 class ImportedPlatform(Workload):
-    """A file that names another one's network."""
+    """A file that names another one's network; with a map, what its links and hosts are besides."""
 
     platform: str
+    link: MapLink | None = None
+    host: HostPorts | None = None
 
 
 def read_platform(path: Path) -> Case:
     """The case in a platform file. Raises ScenarioError with line and column, TopologyError for what does not join."""
-    raw, places = sources.load(path)
+    raw, places = sources.load(path, "a platform", "hosts: {a: {}, b: {}}")
     return platform_case({"name": path.stem, **raw}, places)
 
 
@@ -125,10 +154,19 @@ def platform_case(raw: Mapping[str, Any], places: sources.Places | None = None) 
     """The case of a platform given as a mapping."""
     places = places or sources.Places()
     if "platform" not in raw:
-        return _Builder(_valid(Platform, raw, places), places).case()
+        return built_case(_valid(Platform, raw, places), places)
+    both = next((key for key in ("hosts", "routers", "links", "routes") if key in raw), None)
+    if both is not None:
+        said = f"stands beside `platform`, which names a file that has the {both}: leave one of the two out"
+        raise ScenarioError(said, place=places.of(both, key=True), field=both)
     from simnet.network.flows.imported import imported_case
 
     return imported_case(_valid(ImportedPlatform, raw, places), places)
+
+
+def built_case(platform: Platform, places: sources.Places, notes: tuple[str, ...] = ()) -> Case:
+    """The case of a platform whose every link is given."""
+    return _Builder(platform, places).case(notes)
 
 
 def _valid(section: type[S], raw: Mapping[str, Any], places: sources.Places) -> S:
@@ -184,6 +222,9 @@ class _Builder:
             return None
         asked = link.trace
         folder = self.places.file.parent if self.places.file is not None else Path()
+        if not (folder / asked.file).is_file():
+            beside = [file.name for file in folder.glob("*")] if folder.is_dir() else []
+            raise self._error(f"links.{i}.trace", f"there is no file {asked.file!r}{nearest(asked.file, beside)}")
         try:
             return read_trace(folder / asked.file, asked.at_end, asked.bin)
         except DataError as error:
@@ -206,7 +247,7 @@ class _Builder:
                 self.rows.append((rate, 0.0, False, 0.0, (0.0, 0.0, 0.0), float("inf"), f"{name} {side}"))
         return made
 
-    def case(self) -> Case:
+    def case(self, notes: tuple[str, ...]) -> Case:
         columns = list(zip(*self.rows, strict=True)) or [()] * 7
         links = Links(
             bandwidth=np.array(columns[0], np.float64), latency_s=np.array(columns[1], np.float64),
@@ -222,7 +263,7 @@ class _Builder:
         routes = self._routes(links, dict.fromkeys([*pairs, *((b, a) for a, b in pairs)]))
         return Case(
             self.platform.name, tuple(self.hosts), links, routes, transfers, self.platform.cc, self.platform.warm,
-            traces=self.traces,
+            traces=self.traces, notes=notes, place_of=self.places.of,
         )  # fmt: skip
 
     def _routes(self, links: Links, pairs: Mapping[tuple[int, int], None]) -> dict[tuple[int, int], tuple[int, ...]]:
@@ -257,6 +298,11 @@ class _Builder:
             b = self._node(str(route.to), f"routes.{i}.to", self.hosts)
             if nodes[:1] != [a] or nodes[-1:] != [b]:
                 raise self._error(field, f"must begin with {route.from_} and end with {route.to}")
+            if len(set(nodes)) < len(nodes):
+                twice = next(self.nodes[node] for node in nodes if nodes.count(node) > 1)
+                raise self._error(field, f"passes {twice} twice: name each node once")
+            if (a, b) in given:
+                raise self._error(f"routes.{i}", f"a route from {route.from_} to {route.to} is given already")
             for hop in zip(nodes, nodes[1:], strict=False):
                 if hop not in best:
                     place = self.places.of(field)

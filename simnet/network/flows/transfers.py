@@ -95,9 +95,11 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
     `model` is maxmin, cm02, lv08, lv08_noxt or tcp, which alone draws: from `seed`.
     Raises InputError for what cannot be simulated.
     """
-    case = read_case(source)
     if model not in MODELS:
-        raise InputError(f"model = {model!r}: must be one of {', '.join(MODELS)}{nearest(model, MODELS)}")
+        raise InputError(f"model = {model!r}: must be one of {', '.join(MODELS)}{nearest(str(model), MODELS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise InputError(f"seed = {seed!r}: must be a whole number")
+    case = read_case(source)
     pairs = dict.fromkeys(zip(case.transfers.source.tolist(), case.transfers.target.tolist(), strict=True))
     number = {pair: i for i, pair in enumerate(pairs)}
     forward = [case.routes[pair] for pair in pairs]
