@@ -153,6 +153,19 @@ def test_symmetric_fails_both_directions_together() -> None:
     assert abs(fate.delivered_E.mean() - 0.8) < 5 * math.sqrt(0.16 / 1200)
 
 
+@pytest.mark.parametrize("burst", [(0.0, 0.0, 0.0), (0.02, 0.3, 0.8)])
+def test_symmetric_draws_for_the_longer_of_the_two_messages(burst: tuple[float, float, float]) -> None:
+    graph = nx.random_regular_graph(6, 400, seed=1)
+    net = Network.build(graph, LinkSpec(1e6, 0.01, 0.02, burst), policy="symmetric")
+    edges = edges_of(net, graph)
+    size = np.where(edges.source < edges.target, 1500, 15_000)
+    fates = [Fates(net, 3).of(("exchange", 0), edges, each) for each in (size, np.full(edges.size, 15_000))]
+    assert fates[0] is not None and fates[1] is not None and 0 < fates[0].delivered_E.mean() < 1
+    assert (fates[0].delivered_E == fates[0].delivered_E[edges.reverse_E]).all()
+    assert (fates[0].delivered_E == fates[1].delivered_E).all()
+    assert (fates[0].hop_packets_H == np.where(edges.source < edges.target, 1, 10)).all()  # each counts its own packets
+
+
 def test_symmetric_needs_both_directions() -> None:
     graph = nx.DiGraph([(0, 1), (1, 2), (2, 0)])
     net = network(graph, 0.1, policy="symmetric")

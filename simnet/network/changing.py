@@ -56,13 +56,6 @@ def set_starts(
                 "or fatpipe",
                 field="network.link.trace",
             )
-        if trace.loss is not None and policy == "symmetric":
-            raise ScenarioError(
-                "`policy: symmetric` fails both directions of a link together, and where a trace has a loss, each "
-                "message has that of the moment at which it starts: take drop or retry, or a trace without loss",
-                field="network.policy",
-                value=policy,
-            )
         bandwidth[k] = bandwidth[k] if trace.bandwidth is None else trace.bandwidth.mean
         latency_s[k] = latency_s[k] if trace.latency is None else trace.latency.at(0.0)
         loss[k] = loss[k] if trace.loss is None else trace.loss.at(0.0)

@@ -1,7 +1,9 @@
 """What becomes of messages: how many packets are lost, sent again, and whether a message gets through.
 
 Bursts: see `bursts.py`; a chain begins anew whenever packets of a message enter a link. Under `symmetric` one draw
-decides for both directions, with the larger probability that any packet is lost.
+decides for both directions, for the longer of the two messages and with the larger probability that a packet is lost.
+Where a link's loss changes with time, each message has that of the moment at which it starts; under `symmetric`, of the
+two the one that is handed over first decides for both, by the loss of both directions as it starts.
 
 A fate is a pure function of (seed, purpose, occurrence, edge), drawn for a whole set of edges at once, so every tier
 sees the same. Lost packets are binomial; Bin(m, p) is the sum of Bin(2^j, p) over the binary digits j of m, each by
@@ -58,7 +60,7 @@ class Hops(Protocol):
 
 @dataclass
 class _OneWay:
-    """The hops of one message."""
+    """The hops of one message, or of two that go there and back."""
 
     hop_ptr: np.ndarray
     loss_H: np.ndarray
@@ -179,17 +181,53 @@ class FateInTime(Fate):
         self.drawn_E = np.zeros(edges.size, bool)
         self._edges, self._keys, self._again = edges, keys, again
 
+    def _way(self, t: float, *edges: int) -> tuple[_OneWay, slice]:
+        """The hops of some edges as they are at time t, and where the first edge's stand among all."""
+        known, spans = self._edges, [slice(*self._edges.hop_ptr[e : e + 2].tolist()) for e in edges]
+        loss = [known.loss_of[h].at(t) if h in known.loss_of else known.loss_H[h]
+                for span in spans for h in range(span.start, span.stop)]  # fmt: skip
+        ptr = np.cumsum([0, *(span.stop - span.start for span in spans)])
+        chains = np.concatenate([known.chain_H[span] for span in spans])
+        return _OneWay(ptr, np.array(loss), chains, known.bursty, len(edges)), spans[0]
+
     def draw(self, e: int, t: float) -> None:
         """The message on edge e starts at time t."""
         self.drawn_E[e] = True
-        edges, a, b = self._edges, int(self._edges.hop_ptr[e]), int(self._edges.hop_ptr[e + 1])
-        loss = np.array([edges.loss_of[h].at(t) if h in edges.loss_of else edges.loss_H[h] for h in range(a, b)])
-        way = _OneWay(np.array([0, b - a]), loss, edges.chain_H[a:b], edges.bursty)
+        way, hops = self._way(t, e)
         fate = _sequential([key[e : e + 1] for key in self._keys], way, self.packets_E[e : e + 1], self._again)
         self.again_E[e], self.attempts_E[e], self.delivered_E[e] = (
             fate.again_E[0], fate.attempts_E[0], fate.delivered_E[0],
         )  # fmt: skip
-        self.hop_packets_H[a:b], self.hop_lost_H[a:b] = fate.hop_packets_H, fate.hop_lost_H
+        self.hop_packets_H[hops], self.hop_lost_H[hops] = fate.hop_packets_H, fate.hop_lost_H
+
+
+class SymmetricInTime(FateInTime):
+    """The same under `symmetric`: the first message of a pair that is handed over decides for both."""
+
+    def draw(self, e: int, t: float) -> None:
+        """The message on edge e starts at time t."""
+        back, packets = int(self._edges.reverse_E[e]), int(self.packets_E[e])
+        way, hops = self._way(t, e, back)
+        if self.drawn_E[back]:
+            self.delivered_E[e] = self.delivered_E[back]
+        else:
+            both = np.array([e, back])
+            self.delivered_E[e] = _both_get_through(way, self.packets_E[both], self._keys[0][both], np.array([1, 0]))[0]
+        self.drawn_E[e] = True
+        self.hop_packets_H[hops] = packets
+        self.hop_lost_H[hops.stop - 1] = 0 if self.delivered_E[e] else packets
+
+
+def _both_get_through(edges: Hops, packets: np.ndarray, keys: np.ndarray, reverse_E: np.ndarray) -> np.ndarray:
+    """Whether the messages of each pair of directions get through, bool (E,): equal for both, whose `keys` are."""
+    packets = np.maximum(packets, packets[reverse_E])
+    if edges.bursty:
+        of_hops = np.repeat(packets, np.diff(edges.hop_ptr)).tolist(), edges.loss_H.tolist(), *edges.chain_H.T.tolist()
+        none_H = np.array([none_lost(*of_hop) for of_hop in zip(*of_hops, strict=True)])
+        none_E = np.multiply.reduceat(none_H, edges.hop_ptr[:-1])
+        return streams.uniform(keys, 1)[:, 0] < np.minimum(none_E, none_E[reverse_E])
+    through = np.multiply.reduceat(1.0 - edges.loss_H, edges.hop_ptr[:-1])
+    return binomial(packets, np.maximum(1.0 - through, (1.0 - through)[reverse_E]), keys, 0) == 0
 
 
 class Fates:
@@ -226,20 +264,15 @@ class Fates:
         return _sequential(keys, edges, packets, again=policy == "retry")
 
     def _symmetric(self, base: int, edges: EdgeSet, packets: np.ndarray) -> Fate:
-        """One draw for both directions of an edge, with the larger loss of the two. A message counts as lost, whole, on
-        its last link.
+        """One draw for both directions of an edge, for the longer message with the larger loss of the two. A message
+        counts as lost, whole, on its last link.
         """
         low, high = np.minimum(edges.source, edges.target), np.maximum(edges.source, edges.target)
         keys = streams.keys(base, low << np.int64(32) | high)
+        if edges.loss_of:
+            return SymmetricInTime(edges, packets, [keys], again=False)
+        delivered = _both_get_through(edges, packets, keys, edges.reverse_E)
         hop_packets = np.repeat(packets, np.diff(edges.hop_ptr))
-        if edges.bursty:
-            each = zip(hop_packets.tolist(), edges.loss_H.tolist(), *edges.chain_H.T.tolist(), strict=True)
-            none_E = np.multiply.reduceat(np.array([none_lost(*of_hop) for of_hop in each]), edges.hop_ptr[:-1])
-            delivered = streams.uniform(keys, 1)[:, 0] < np.minimum(none_E, none_E[edges.reverse_E])
-        else:
-            through = np.multiply.reduceat(1.0 - edges.loss_H, edges.hop_ptr[:-1])
-            loss = np.maximum(1.0 - through, (1.0 - through)[edges.reverse_E])
-            delivered = binomial(packets, loss, keys, 0) == 0
         hop_lost = np.zeros_like(hop_packets)
         hop_lost[edges.hop_ptr[1:] - 1] = np.where(delivered, 0, packets)
         none = np.zeros(edges.size, dtype=np.int64)
