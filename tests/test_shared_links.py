@@ -203,6 +203,24 @@ def test_every_byte_is_on_every_link_of_its_way() -> None:
     assert record.summary["wire_bytes"] == links["wire_bytes"].sum()
 
 
+def test_tcp_s_lost_bytes_are_on_the_links_that_lose() -> None:
+    """Where links up to a switch lose packets, what is lost is on no link down; where both do, on each its share."""
+    size, more = 100_000, {"topology": "ring", "rounds": 10}
+    one_way = [{"from": i, "to": "switch", "loss": 0.05} for i in range(6)]
+    for down, share in ((0.0, 1.0), (0.02, 0.05 / (0.05 + 0.95 * 0.02))):
+        network = over(switch(6), "tcp") | {"links": one_way}
+        network["link"] = network["link"] | {"loss": down}
+        problem = {"name": "Quadratic", "dim": size // 4}
+        record = go(base(DPSGD(), network=network, problem=problem, **more))
+        links = record.links
+        up = links["target"] == "switch"
+        lost, again = links["lost_bytes"], links["retransmitted_bytes"]
+        assert lost[up].sum() / lost.sum() == pytest.approx(share, rel=1e-4)
+        assert again[up].sum() == lost.sum() > 0  # every lost byte was sent again by its host ...
+        assert again[~up].sum() == lost[~up].sum()  # ... and went on only if it was lost behind the switch
+        assert record.summary["wire_bytes"] == links["wire_bytes"].sum()
+
+
 KINDS = ("payload", "index", "header", "retransmitted", "acknowledgement")
 
 

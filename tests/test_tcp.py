@@ -17,7 +17,7 @@ from simnet.cli import app
 from simnet.errors import TopologyError
 from simnet.network.flows.draws import cube_root, packets_to_loss, uniform
 from simnet.network.flows.measured import Score, medians, score
-from simnet.network.flows.models import burst_events
+from simnet.network.flows.models import burst_events, loss_events, lost_by
 from simnet.network.flows.tcp import MSS, PACKET
 from simnet.network.flows.transfers import transfer_times
 from simnet.streams import GOLDEN, bits, uniform1
@@ -105,6 +105,33 @@ def test_what_is_lost_is_sent_again_and_lost_as_often_as_drawn(control: str) -> 
     for run in runs:
         carried = (size + run.lost_packets[0] * MSS) * PACKET / MSS
         assert run.carried_bytes[0] == pytest.approx(carried, rel=1e-12)
+
+
+def test_a_packet_lost_on_a_link_is_not_on_those_behind() -> None:
+    loss, size = [0.03, 0.0, 0.01, 0.0], 4e6
+    links = [[RATE, LATENCY]] * 4
+    case = path_case(size, links=links, routes=[[0, 1, [0, 1, 2]], [1, 0, [3]]], loss=loss)
+    made = transfer_times(case, "tcp", 1)
+    lost = made.lost_packets[0] * PACKET
+    assert lost > 0
+    first = 0.03 / (0.03 + 0.97 * 0.01)  # of what is lost, the first link's share
+    behind = size * PACKET / MSS + lost * (1 - first)
+    assert made.carried_bytes[:3] == pytest.approx([size * PACKET / MSS + lost, behind, behind], rel=1e-12)
+
+
+@given(st.lists(st.sampled_from((0.0, 0.001, 0.02, 0.5, 0.9)), min_size=1, max_size=6))
+def test_losses_are_shared_out_over_the_links_that_lose(events: list[float]) -> None:
+    by = lost_by(events)
+    assert by[-1] == 1.0 and (np.diff(by) >= -1e-15).all()
+    if any(events):
+        got_there = np.cumprod([1.0, *(1 - p for p in events[:-1])])
+        each = got_there * events
+        np.testing.assert_allclose(np.diff(by, prepend=0.0), each / each.sum(), atol=1e-15)
+
+
+def test_a_bad_state_that_is_never_left_loses_packets_each_on_its_own() -> None:
+    assert burst_events(0.1, 0.0, 0.2) == 0.2
+    assert loss_events(0.0, (0.1, 0.0, 0.2)) == loss_events(0.2, (0.0, 0.0, 0.0))
 
 
 def test_loss_slows_reno_more_than_cubic_and_bbr_least() -> None:

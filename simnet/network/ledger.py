@@ -3,7 +3,8 @@
 Kinds: payload, indices, headers, retransmissions, acknowledgements. `wire_bytes` is their sum; a round's messages
 count once at their sender, its bytes on every link that they cross. `lost_bytes` are those of a link's wire bytes that
 did not leave it: what leaves the links into a router enters those out of it. Where a transport sends again by itself
-(TCP), what it sends again crosses the whole way and is lost on its last link.
+(TCP), each of a message's lost bytes is lost on one link of its way: they are shared out by how often each link loses
+a packet that got as far, to whole bytes, and none of them is on the links behind.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simnet.links import NO_BURSTS
 from simnet.network.fate import Fate, Size
+from simnet.network.flows.models import loss_events, lost_by
 from simnet.network.network import EdgeSet, Network
 from simnet.payload import index_part, named_bytes, nominal_bits
 
@@ -35,6 +38,7 @@ class Ledger:
         self.round_messages: list[int] = []
         self.nominal_bits: float = 0
         self._by_name: dict[str, float] = {}
+        self._shares: dict[tuple[int, ...], np.ndarray] = {}  # a way -> what of its losses is lost by each link's end
         self.lost_messages = 0
 
     def add(
@@ -67,10 +71,9 @@ class Ledger:
     ) -> None:  # fmt: skip
         """Enter what the transport adds to a message on each link of its way, and on each of the way back."""
         np.add.at(self._bytes[2], hops, header)
-        np.add.at(self._bytes[3], hops, again)
-        if len(hops):
-            self._lost_bytes[hops[-1]] += again
-        total = (header + again) * len(hops)
+        total = header * len(hops)
+        if again:
+            total += int(self._send_again(hops.tolist(), np.array([again]))[0])
         if acknowledged_by is not None:
             np.add.at(self._bytes[4], acknowledged_by, acknowledgement)
             total += acknowledgement * len(acknowledged_by)
@@ -81,17 +84,44 @@ class Ledger:
         forward: Sequence[Sequence[int]], backward: Sequence[Sequence[int]],
     ) -> None:  # fmt: skip
         """The same for M messages, by the number of their ways; whole numbers of bytes, as float64."""
-        for row, amount_M, ways in ((2, header_M, forward), (3, again_M, forward), (4, back_M, backward)):
+        for row, amount_M, ways in ((2, header_M, forward), (4, back_M, backward)):
             for w, total in enumerate(np.bincount(way_M, amount_M).tolist()):
                 if total:
                     np.add.at(self._bytes[row], np.array(ways[w], np.int64), int(total))
-                    if row == 3 and ways[w]:
-                        self._lost_bytes[ways[w][-1]] += int(total)
         there = np.array([len(way) for way in forward], np.int64)[way_M]
         back = np.array([len(way) for way in backward], np.int64)[way_M]
-        totals = np.bincount(round_M, (header_M + again_M) * there + back_M * back)
+        total_M = header_M * there + back_M * back
+        sent_again = np.flatnonzero(again_M)
+        for w in np.unique(way_M[sent_again]).tolist():
+            of_way = sent_again[way_M[sent_again] == w]
+            total_M[of_way] += self._send_again(forward[w], again_M[of_way])
+        totals = np.bincount(round_M, total_M)
         for round in np.unique(round_M).tolist():
             self._round(round, int(totals[round]), 0)
+
+    def _send_again(self, way: Sequence[int], again_M: np.ndarray) -> np.ndarray:
+        """Enter what M messages sent again over a way, and lost; gives its bytes on all links, int64 (M,)."""
+        if not len(way):
+            return np.zeros(len(again_M), np.int64)
+        by = np.floor(again_M[:, None] * self._lost_by(way) + 0.5).astype(np.int64)  # lost by the end of each link
+        entering = again_M.astype(np.int64)[:, None] - np.hstack((np.zeros((len(by), 1), np.int64), by[:, :-1]))
+        hops = np.array(way, np.int64)
+        np.add.at(self._bytes[3], hops, entering.sum(0))
+        np.add.at(self._lost_bytes, hops, np.diff(by, prepend=0).sum(0))
+        total: np.ndarray = entering.sum(1)
+        return total
+
+    def _lost_by(self, way: Sequence[int]) -> np.ndarray:
+        """See `models.lost_by`; of a loss that changes with time the mean of its values counts."""
+        key = tuple(way)
+        if key not in self._shares:
+            net, events = self.network, []
+            for k in key:
+                change = net.changes[k].loss if k in net.changes else None
+                loss = float(net.loss[k]) if change is None else float(change.values.mean())
+                events.append(loss_events(loss, net.burst[k] if len(net.burst) else NO_BURSTS))
+            self._shares[key] = lost_by(events)
+        return self._shares[key]
 
     def add_background(self, hops: np.ndarray, amount: int, flows: int) -> None:
         """Enter `amount` bytes of background traffic on each of `hops`: they belong to no message and no round."""

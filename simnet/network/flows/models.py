@@ -93,8 +93,7 @@ def route_table(
         if model.tcp:
             _tcp_route(bandwidths, latencies, there, back, warm, rows[r])
             if lossy:
-                events = [(1.0 - links.loss[k]) * (1.0 - burst_events(*links.burst[k])) for k in there]
-                rows[r, LOSS] = 1.0 - np.prod(events)
+                rows[r, LOSS] = 1.0 - np.prod([1.0 - loss_events(links.loss[k], links.burst[k]) for k in there])
             slowest = min(there, key=bandwidths.__getitem__, default=None)
             rows[r, QUEUE] = np.inf if slowest is None else links.queue_bytes[slowest] / PACKET
     return RouteTable(
@@ -121,13 +120,37 @@ def _tcp_route(
     row[BOTTLENECK] = min((bandwidth[k] for k in there), default=np.inf) * MSS / PACKET
 
 
+def loss_events(loss: float, burst: Sequence[float]) -> float:
+    """How often a link loses packets, per packet, a burst counted once."""
+    return 1.0 - (1.0 - loss) * (1.0 - burst_events(*burst))
+
+
+def lost_by(events: Sequence[float]) -> np.ndarray:
+    """Of what is lost on a way, the share that is lost by the end of each of its links; float64, the last is 1.
+
+    `events` are the links' `loss_events`: a packet is lost by one link if it got over those before.
+    """
+    left, lost = 1.0, []
+    for p in events:
+        lost.append(left * p)
+        left *= 1.0 - p
+    by = np.cumsum(lost)
+    if len(by):
+        by = by / by[-1] if by[-1] > 0.0 else by
+        by[-1] = 1.0
+    return by
+
+
 def burst_events(to_bad: float, to_good: float, loss: float) -> float:
     """How often a Gilbert-Elliott chain loses packets, per packet: each stay in the bad state is one event or none.
 
-    The long-run share of packets that find the chain turning bad, times the probability that its stay loses any.
+    The long-run share of packets that find the chain turning bad, times the probability that its stay loses any. A bad
+    state that is never left loses every packet on its own.
     """
     if to_bad == 0.0 or loss == 0.0:
         return 0.0
-    turns = to_bad * to_good / (to_bad + to_good) if to_good > 0.0 else 0.0
+    if to_good == 0.0:
+        return loss
+    turns = to_bad * to_good / (to_bad + to_good)
     spared = to_good * (1.0 - loss) / (1.0 - (1.0 - to_good) * (1.0 - loss)) if loss < 1.0 else 0.0
     return turns * (1.0 - spared)

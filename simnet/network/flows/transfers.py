@@ -6,7 +6,7 @@ Legend: F transfers, L links.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +17,11 @@ from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.case import CONGESTION_CONTROLS, Case, Transfers
 from simnet.network.flows.drive import ENDED, NEEDS_ROOM, drive
 from simnet.network.flows.files import read_case
-from simnet.network.flows.models import MODELS, RouteTable, route_table, unlimited
+from simnet.network.flows.links import Links
+from simnet.network.flows.models import MODELS, RouteTable, loss_events, lost_by, route_table, unlimited
 from simnet.network.flows.moves import set_capacity
 from simnet.network.flows.state import CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
-from simnet.network.flows.tcp import MSS
+from simnet.network.flows.tcp import MSS, PACKET
 from simnet.network.flows.traces import Trace
 from simnet.streams import key
 
@@ -123,6 +124,8 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
     route = np.array([number[pair] for pair in zip(t.source.tolist(), t.target.tolist(), strict=True)], np.int64)
     made = run_transfers(table, route, t, control, key(seed, "tcp"), case.traces)
     carried = _carried(table, route, t.bytes + made.lost_packets * MSS)
+    if made.lost_packets.any():
+        carried -= _not_reached(case.links, forward, np.bincount(route, made.lost_packets * PACKET, len(forward)))
     return TransferTimes(case, model, made.start_s, made.finish_s, made.limit, made.lost_packets, carried, made.engine)
 
 
@@ -201,6 +204,18 @@ def _followers(transfers: Transfers) -> tuple[np.ndarray, np.ndarray, np.ndarray
     next_start = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(leaders, minlength=n), out=next_start[1:])
     return next_start, followers[order], waits
+
+
+def _not_reached(links: Links, forward: list[Sequence[int]], lost_R: np.ndarray) -> np.ndarray:
+    """Of the bytes that were lost on each route, those that lost links before spare each link, float64 (L,)."""
+    spared = np.zeros(len(links.bandwidth))
+    for r in np.flatnonzero(lost_R).tolist():
+        by = lost_by([loss_events(links.loss[k], links.burst[k]) for k in forward[r]])
+        behind = [(k, share) for k, share in zip(forward[r][1:], by[:-1].tolist(), strict=True)
+                  if not links.fatpipe[k] and links.bandwidth[k] < np.inf]  # fmt: skip
+        for k, share in behind:
+            spared[k] += share * lost_R[r]
+    return spared
 
 
 def _carried(table: RouteTable, route: np.ndarray, bytes_: np.ndarray) -> np.ndarray:
