@@ -221,10 +221,29 @@ def test_an_estimate_under_traffic_simulates_all_rounds() -> None:
     assert made.summary["background_flows"] > 0
 
 
-def test_the_compiled_tier_says_why_it_does_not_run_it() -> None:
+@pytest.mark.parametrize("model", SHARED)
+def test_the_compiled_tier_has_the_same_clocks_and_bytes(model: str) -> None:
     pytest.importorskip("numba")
-    with pytest.raises(ScenarioError, match=r"background traffic is followed flow by flow; leave the tier to 'auto'"):
-        go(scenario([FLOW | {"every": 1}]), "compiled")
+    network = {"model": model, "link": LINK | {"loss": 0.05 if model == "tcp" else 0.0}}
+    made = scenario(DRAWN, rounds=12, network=network, nodes={"step": "10 ms", "jitter": 0.3})
+    plain, compiled = go(made, "events"), go(made, "compiled")
+    assert compiled.summary["tier"] == "compiled"
+    assert compiled.summary["log_hash"] == plain.summary["log_hash"]
+    assert compiled.summary["background_flows"] == plain.summary["background_flows"] > 10
+    for column in compiled.links:
+        assert compiled.links[column].tolist() == plain.links[column].tolist()
+
+
+def test_a_way_of_a_flow_that_never_begins_is_not_asked_for() -> None:
+    """Nothing limits the second flow's rate, an error; the run is over before it begins, in every tier."""
+    graph = nx.Graph([(0, 1), (2, 3)])
+    graph.edges[2, 3]["bandwidth"] = np.inf
+    flows = [{"from": 0, "to": 1, "size": 10, "at": [0]}, {"from": 2, "to": 3, "size": 10, "at": [0.1]}]
+    made = scenario(flows, topology="path", network={"graph": graph, "placement": {"given": [0, 1]}})
+    for tier in ("events", "compiled"):
+        assert go(made, tier).summary["background_flows"] == 1
+        with pytest.raises(TopologyError, match="nothing limits the rate from host 2 to host 3"):
+            go(made | {"rounds": 50}, tier)
 
 
 def test_traffic_over_links_that_change_with_time_agrees_across_tiers(tmp_path: Path) -> None:
@@ -232,9 +251,10 @@ def test_traffic_over_links_that_change_with_time_agrees_across_tiers(tmp_path: 
     (tmp_path / "rate.txt").write_text("0 1\n0.02 0.3\n0.05 2\n")
     network = {"link": LINK | {"trace": {"file": str(tmp_path / "rate.txt")}}}
     made = scenario(DRAWN, rounds=12, network=network, nodes={"step": "10 ms", "jitter": 0.3})
-    group, nodes = go(made), go(made, "processes")
-    assert np.array_equal(group.rounds["sim_time_s"], nodes.rounds["sim_time_s"])
-    assert group.links["background_bytes"].tolist() == nodes.links["background_bytes"].tolist()
+    group = go(made, "events")
+    for other in (go(made, "processes"), go(made, "compiled")):
+        assert np.array_equal(group.rounds["sim_time_s"], other.rounds["sim_time_s"])
+        assert group.links["background_bytes"].tolist() == other.links["background_bytes"].tolist()
     starves = {"step": "10 ms", "absence": {"nodes": [1], "away": [[0.05, "never"]]}}
-    record = go(made | {"nodes": starves})
-    assert record.ended is Outcome.STARVED
+    for tier in ("events", "compiled"):
+        assert go(made | {"nodes": starves}, tier).ended is Outcome.STARVED

@@ -102,8 +102,11 @@ def test_links_that_are_never_open_together_are_found_out(monkeypatch: pytest.Mo
     graph.nodes["r"]["router"] = True
     graph.edges[0, "r"]["trace"], graph.edges["r", 1]["trace"] = Changes(a), Changes(b)
     for model in ("independent", "maxmin"):
-        record = go(scenario(DPSGD(), {"graph": graph, "model": model}, topology="path", rounds=1))
+        made = scenario(DPSGD(), {"graph": graph, "model": model}, topology="path", rounds=1)
+        record = go(made)
         assert record.outcome.startswith("starved") and "nothing gets over the links" in record.outcome
+        if model == "maxmin":
+            assert go(made, "compiled").outcome == record.outcome
 
 
 # ---- by hand -------------------------------------------------------------------------------------------------------
@@ -331,9 +334,11 @@ def test_absences_and_departures_over_links_that_change(folder: Path) -> None:
 
 
 def test_faster_tiers_say_that_links_change(folder: Path) -> None:
-    for tier in ("arrays", "compiled"):
-        with pytest.raises(ScenarioError, match="change with time"):
-            go(scenario(DPSGD(), {"nodes": 4, "link": {"trace": "all.csv"}}), tier)
+    for tier, model in (("arrays", "independent"), ("arrays", "maxmin"), ("compiled", "independent")):
+        with pytest.raises(ScenarioError, match="links changes? with time"):
+            go(scenario(DPSGD(), {"nodes": 4, "model": model, "link": {"trace": "all.csv"}}), tier)
+    with pytest.raises(ScenarioError, match="the latency or loss of links changes with time"):
+        go(scenario(DPSGD(), {"nodes": 4, "model": "maxmin", "link": {"trace": "all.csv"}}), "compiled")
 
 
 def test_an_estimate_simulates_every_round(folder: Path) -> None:

@@ -18,11 +18,8 @@ import numpy as np
 from simnet.entries import Op
 from simnet.jit import kept_with
 from simnet.network.flows import moves
-from simnet.network.flows.moves import add_to, advance_to, in_order, next_time_of
-from simnet.network.flows.state import DONE as FLOWS_DONE
-from simnet.network.flows.state import DONE_LOST, DONE_ORDER, DONE_S, DONE_SLOT, FREE_COUNT
+from simnet.network.flows.state import FREE_COUNT
 from simnet.timeplane.compiled_parts import (
-    AGAIN,
     CLOSINGS,
     CURRENT,
     DEADLINE,
@@ -32,37 +29,33 @@ from simnet.timeplane.compiled_parts import (
     ENTRIES,
     FIRST_BIT,
     FIRST_REPORT,
-    LATE,
+    FLOW,
+    FLOW_OF,
     LEFT,
     NEXT,
     NOTES,
-    OVERHEAD,
     REPORTS,
     RESUME,
-    SENT,
     SERIAL,
     SETTLE,
-    SETTLING,
     SHOWN,
     SIZE,
     SPANS,
-    TAGS,
+    STILL,
     UNFINISHED,
-    WARM,
     WHO,
     arrived,
     back,
     done_at,
     leaves,
-    note,
     pop,
     push,
-    settle_later,
     span,
     there,
     waited,
     wake,
 )
+from simnet.timeplane.compiled_shared import begin_flow, hand_over, is_needed, is_past, learn, settle_network
 from simnet.timeplane.state import NOBODY, Calendar, Carried, Edges, Heap, Hosts, Places, Table
 
 __all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
@@ -70,6 +63,7 @@ __all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
 # why a call returns
 ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED, DEPARTED, NEEDS_ABSENCES = range(9)
+NEEDS_FLOWS, NEVER_OPEN = 9, 10
 NEARLY = 1.0 + 1e-9  # what happens within rounding of an instant is of that instant: absences are known so far
 
 
@@ -101,8 +95,8 @@ def walk(
         places.active, places.left, places.latest, places.handed, places.start, places.since, places.leave,
         places.arrival, places.offset, places.own, places.busy,
     )  # fmt: skip
-    host_ports, ports, ranks, port_messages, edge, target, way = (
-        edges.host_ports, edges.port, edges.rank, edges.port_messages, edges.edge, edges.target, edges.way,
+    host_ports, ports, ranks, port_messages, edge, target = (
+        edges.host_ports, edges.port, edges.rank, edges.port_messages, edges.edge, edges.target,
     )  # fmt: skip
     ops, arguments, work, report_position = table.op, table.argument, table.seconds, table.report_position
     pos, waiting, reports, compute, comm, idle, free, receive_free, spans, closings = (
@@ -117,56 +111,32 @@ def walk(
     room, span_room = len(ht), len(spans)
     arrive = 0  # over shared links: what the network did until now is to be learnt (2: and more of this instant)
     if engine is not None:
-        route_start, route_link, route_share, route, links = (
-            engine.route_start, engine.route_link, engine.route_share, engine.route, engine.link,
-        )  # fmt: skip
-        chain, flow, slot, entry, heap_t, heap_row = (
-            engine.chain, engine.flow, engine.slot, engine.entry, engine.heap_t, engine.heap_row,
-        )  # fmt: skip
-        queue_t, queue_i, flows, flows_clock = engine.queue_t, engine.queue_i, engine.state, engine.clock
-        message, handed_s, opened, notes, amounts = (
-            carried.message, carried.handed_s, carried.opened, carried.notes, carried.amounts,
-        )  # fmt: skip
-        more = len(message) + len(pos) + most_out + 8
+        flows, room_for_notes = engine.state, len(carried.notes)
+        more = len(carried.message) + len(pos) + most_out + 8
     while True:
         if state[CLOSINGS]:
             return CLOSED
         if engine is not None:
             if arrive > 0:
-                now = clock[0]
-                count = advance_to(
-                    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row,
-                    queue_t, queue_i, flows, flows_clock, now,
+                learn(
+                    heap, places, hosts, calendar, engine, carried, state, clock[0], arrive == 2, until, shown_nodes,
+                    shown_rounds,
                 )  # fmt: skip
-                in_order(slot, count)  # as they were handed over
-                for k in range(count):
-                    d = slot[k, DONE_ORDER]
-                    f = slot[d, DONE_SLOT]
-                    a, b, c, sender, sent, t = (
-                        message[f, 0], message[f, 1], message[f, 2], message[f, 3], handed_s[f], flow[d, DONE_S],
-                    )  # fmt: skip
-                    span(spans, reports, state, sender, 1, sent, t, until, shown_nodes, shown_rounds)
-                    if flow[d, DONE_LOST] > 0.0:
-                        note(notes, amounts, state, AGAIN, reports[sender], message[f, 4], flow[d, DONE_LOST])
-                    if remaining[a] == 0 and leave[a, c] < np.inf:
-                        note(notes, amounts, state, LATE, a, b, t)
-                    if arrived(
-                        state, remaining, unknown, left, latest, handed, arrival, waiting, closings, a, b, c, t, sent,
-                    ):  # fmt: skip
-                        wake(
-                            ht, ho, hr, hw, hx, state, latest, handed, start, since, deadline_s, waiting, reports,
-                            comm, idle, spans, away, has, ptr, starts, ends, until, shown_nodes, shown_rounds, a, c,
-                        )  # fmt: skip
-                flows[FLOWS_DONE] = 0
-                if arrive == 2:
-                    settle_later(ht, ho, hr, hw, hx, state, now)
                 arrive = 0
                 continue
             if (
-                state[SIZE] + more > room or state[NOTES] + more > len(notes)
+                state[SIZE] + more > room or state[NOTES] + more > room_for_notes
                 or (state[SHOWN] and state[SPANS] + more > span_room)
             ):  # fmt: skip
                 return NEEDS_ROOM
+            if state[FLOW_OF] > 0:
+                if is_past(engine, carried, clock[0]):
+                    arrive = 1
+                elif flows[FREE_COUNT] == 0:
+                    return NEEDS_ROOM
+                elif not begin_flow(heap, engine, carried, state, clock[0]):
+                    return NEEDS_FLOWS
+                continue
         i = state[CURRENT]
         if i < 0:
             if state[SIZE] == 0 or (engine is not None and state[UNFINISHED] == 0):
@@ -209,17 +179,17 @@ def walk(
                     pos[b] += 1
                     state[CURRENT] = b
             elif engine is not None and kind == SETTLE:
-                state[SETTLING] = 0
-                t = next_time_of(
-                    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row,
-                    queue_t, queue_i, flows, flows_clock,
-                )  # fmt: skip
-                state[DUE] += 1
-                if t < np.inf:
-                    push(ht, ho, hr, hw, hx, state, max(t, now), 0, NEXT, state[DUE], 0, 0, 0.0, 0.0)
+                settle_network(heap, engine, carried, state, now)
+                if state[STILL] < 0:
+                    return NEVER_OPEN
             elif engine is not None and kind == NEXT:
                 if a == state[DUE]:
                     arrive = 2
+            elif kind == FLOW:
+                if is_needed(heap, state):
+                    state[FLOW_OF] = 1 + a
+                    if engine is None:
+                        return NEEDS_FLOWS
             else:  # FIRST_BIT of the message on edge b of exchange a at host c
                 t = max(now, receive_free[c]) + hx[row, 0]
                 sent = hx[row, 1]
@@ -302,24 +272,12 @@ def walk(
         if op != FINISH and engine is not None:
             k = x_edges[s]
             if active[s, i] and host_ports[k, i] < host_ports[k, i + 1]:
-                if flows_clock[0] < now:
+                if is_past(engine, carried, now):
                     arrive = 1
                     continue
                 if flows[FREE_COUNT] < most_out:
                     return NEEDS_ROOM
-                for m in range(port_messages[k, host_ports[k, i]], port_messages[k, host_ports[k, i + 1]]):
-                    e, w = edge[k, m], way[k, m]
-                    f = add_to(
-                        route_start, route_link, route, chain, flow, slot, entry, heap_t, heap_row, flows, now,
-                        2 * w + opened[w], own[s, e], state[TAGS],
-                    )  # fmt: skip
-                    state[TAGS] += 1
-                    opened[w] = state[WARM]
-                    message[f, 0], message[f, 1], message[f, 2], message[f, 3] = s, e, target[k, m], i
-                    message[f, 4], handed_s[f] = w, now
-                    if state[OVERHEAD]:
-                        note(notes, amounts, state, SENT, reports[i], w, own[s, e])
-                settle_later(ht, ho, hr, hw, hx, state, now)
+                hand_over(heap, places, edges, hosts, engine, carried, state, now, s, i)
             start[s, i] = now
         elif op != FINISH:
             start[s, i] = now

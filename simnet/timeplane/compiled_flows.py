@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simnet.network.flows.state import FREE_COUNT, with_room
+from simnet.errors import Starved
+from simnet.network import changing
+from simnet.network.flows.state import FREE, FREE_COUNT, PHASE, TAG, with_room
 from simnet.network.flows.tcp import PACKET
 from simnet.network.network import EdgeSet
 from simnet.timeplane import compiled as c
 from simnet.timeplane import compiled_parts as st
+from simnet.timeplane.background import FIRST_TAG
+from simnet.timeplane.compiled_others import OthersAhead
+from simnet.timeplane.compiled_shifts import shifts_of
 from simnet.timeplane.flows import Ways
 from simnet.timeplane.settle import learn_late
 
@@ -29,9 +34,14 @@ class SharedLinks:
         walk.state[st.UNFINISHED] = walk.book.n
         walk.state[st.WARM] = walk.book.network.tcp_warm
         walk.state[st.OVERHEAD] = self.ways.model.cross_traffic > 0
+        walk.state[st.PATIENCE] = changing.PATIENCE
+        traces = {k: change.bandwidth for k, change in sorted(walk.book.network.changes.items())}
+        rates = {k: trace for k, trace in traces.items() if trace is not None}
+        self.others = OthersAhead(self.ways)
         self.carried = c.Carried(
-            np.zeros((0, 5), np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0)
-        )
+            np.zeros((0, 5), np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0),
+            shifts_of(list(rates), list(rates.values())), self.others.arrays,
+        )  # fmt: skip
 
     @property
     def engine(self) -> Any:
@@ -60,10 +70,25 @@ class SharedLinks:
         self.ways.engine = engine
         slots, known = len(engine.flow), len(self.ways.forward)
         notes = 2 * self.more(free) + 4096
-        self.carried = c.Carried(
-            _fitted(carried.message, slots), _fitted(carried.handed_s, slots), _fitted(carried.opened, 2 * known),
-            _fitted(carried.notes, notes), _fitted(carried.amounts, notes),
+        self.carried = carried._replace(
+            message=_fitted(carried.message, slots), handed_s=_fitted(carried.handed_s, slots),
+            opened=_fitted(carried.opened, 2 * known), notes=_fitted(carried.notes, notes),
+            amounts=_fitted(carried.amounts, notes),
         )  # fmt: skip
+
+    def tell_others(self) -> None:
+        """A flow of background traffic begins: say its way, and what comes behind it."""
+        self.others.tell(int(self.walk.state[st.FLOW_OF]) - 1)
+        self.fit()
+
+    def never_open(self) -> Starved:
+        """Why the message that was handed over first of those under way never arrives."""
+        engine, carried = self.ways.engine, self.carried
+        there = (engine.slot[:, PHASE] != FREE) & (engine.slot[:, TAG] < FIRST_TAG)
+        slots = np.flatnonzero(there)
+        f = slots[np.argmin(engine.slot[slots, TAG])]
+        names = [self.ways.links.names[k] for k in self.ways.forward[int(carried.message[f, 4])]]
+        return Starved(changing.never_open(names, float(carried.handed_s[f])))
 
     def more(self, most_out: int) -> int:
         """Events, notes and spans that one step of the walk makes at most."""
@@ -81,6 +106,10 @@ class SharedLinks:
             x = walk.at[int(at[m, 0])]
             if x is not None and x.missing == "stale":
                 learn_late(walk.book, x, int(at[m, 1]), float(amount[m]))
+        if (began := kind == st.OTHER_SENT).any():
+            self.others.enter(walk.account.ledger, at[began, 0], at[began, 1])
+        if (repeated := kind == st.OTHER_AGAIN).any():
+            self.others.enter_again(walk.account.ledger, at[repeated, 1], amount[repeated])
         model, sent, again = self.ways.model, kind == st.SENT, kind == st.AGAIN
         if sent.any() or again.any():
             noted = sent | again

@@ -16,9 +16,13 @@ SIZE, SEQUENCE, CURRENT, ENTRIES, DONE, REPORTS, CLOSINGS, SPANS, SERIAL, SHOWN,
 # and over shared links: whether a settling of the network is due, the number of the engine's next event, messages sent,
 # notes taken, hosts that go on, whether connections stay open, and whether the transport adds bytes of its own
 SETTLING, DUE, TAGS, NOTES, UNFINISHED, WARM, OVERHEAD = range(12, 19)
-STATE_SIZE = 19
-RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE, SETTLE, NEXT = range(7)  # kinds of events
-SENT, AGAIN, LATE = range(3)  # kinds of notes: bytes of a message; packets sent again; an arrival after its exchange
+# flows under way, messages among them, and of others so far; 1 + the stream of others whose next flow begins now, or 0;
+# changes of bandwidth since anything last moved (-1: too many), and how many are waited for
+FLYING, UNDER_WAY, OTHERS, FLOW_OF, STILL, PATIENCE = range(19, 25)
+STATE_SIZE = 25
+RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE, SETTLE, NEXT, FLOW = range(8)  # kinds of events
+# kinds of notes: bytes of a message; packets sent again; an arrival after its exchange; and of the flows of others
+SENT, AGAIN, LATE, OTHER_SENT, OTHER_AGAIN = range(5)
 
 
 # Arrays are handed to the inner functions one by one: a whole tuple would be counted in and out at every call.

@@ -33,9 +33,9 @@ class CompiledWalker:
     """Runs one recording for all hosts."""
 
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
-        if book.network.background:
-            raise NeedsWalker("background traffic is followed flow by flow")
-        if book.network.changes:
+        if any(c.latency is not None or c.loss is not None for c in book.network.changes.values()):
+            raise NeedsWalker("the latency or loss of links changes with time")
+        if book.network.changes and book.network.model == "independent":
             raise NeedsWalker("links change with time")
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
@@ -111,6 +111,10 @@ class CompiledWalker:
                     depart(self, int(self.state[st.WHO]))
                 elif why == c.NEEDS_ABSENCES:
                     self.calendar = self._calendar(float(self.clock[1]))
+                elif why == c.NEEDS_FLOWS and self.shared is not None:
+                    self.shared.tell_others()
+                elif why == c.NEVER_OPEN and self.shared is not None:
+                    raise self.shared.never_open()
                 elif why in (c.ENDED, c.UNTIL):
                     break
             self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
@@ -119,13 +123,17 @@ class CompiledWalker:
             self._enter()
 
     def _begin(self) -> None:
-        """Put into the heap when each host begins, and when those depart that never return."""
-        heap, presence = self.heap, self.book.presence
+        """Put into the heap when flows of others begin, when those depart that never return, when each host begins."""
+        presence = self.book.presence
+        events = [(t, g, st.FLOW, g) for t, g in self.shared.others.first()] if self.shared is not None else []
         leaving = np.flatnonzero(self.account.gone_n).tolist()
-        events = [(float(presence.left_s[i]), k, st.DEPARTURE, i) for k, i in enumerate(leaving)]
+        events += [(float(presence.left_s[i]), k, st.DEPARTURE, i) for k, i in enumerate(leaving, len(events))]
         for i in range(self.book.n):
             if (t := presence.back(i, 0.0)) < INF:
                 events.append((t, (1 << 58) | len(events), st.RESUME, i))
+        while len(events) > len(self.heap.t):
+            self._more_events()
+        heap = self.heap
         for row, (t, order, kind, i) in enumerate(sorted(events)):
             heap.t[row], heap.order[row], heap.what[row, 0], heap.what[row, 1] = t, order, kind, i
         self.state[st.SIZE] = self.state[st.SEQUENCE] = len(events)
@@ -334,15 +342,19 @@ class CompiledWalker:
             self.shared.fit(self.edges.most_out)
             more = self.shared.more(self.edges.most_out)
         while self.state[st.SIZE] + more > len(self.heap.t):
-            room = len(self.heap.t)
-            self.heap = c.Heap(*(longer(a) for a in self.heap))
-            self.heap.row[room:] = np.arange(room, 2 * room)
+            self._more_events()
         self.flush_spans()
         while 2 * more + 8 > len(self.hosts.spans):
             self.hosts = self.hosts._replace(spans=longer(self.hosts.spans))
         ahead = int(self.hosts.reports.max()) - int(self.state[st.FIRST_REPORT])
         if ahead >= len(self.hosts.made):
             self._more_reports()
+
+    def _more_events(self) -> None:
+        """Room for twice as many events."""
+        room = len(self.heap.t)
+        self.heap = c.Heap(*(longer(a) for a in self.heap))
+        self.heap.row[room:] = np.arange(room, 2 * room)
 
     def _more_reports(self) -> None:
         """Twice the rows for reports, each in its new place."""

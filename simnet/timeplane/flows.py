@@ -8,7 +8,7 @@ Legend: E edges of one set, R routes known to the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,11 +77,21 @@ class Ways:
 
     def way_of(self, source: int, target: int) -> int:
         """The number of the way between two nodes of the network."""
-        before = len(self.forward)
-        way = self._number(tuple(self.book.network.path(source, target)), source, target)
-        if len(self.forward) > before:
-            self._learn()
-        return way
+        return self.ways_of([(source, target)])[0]
+
+    def ways_of(self, pairs: Sequence[tuple[int, int]]) -> list[int]:
+        """The numbers of the ways between pairs of nodes. A TopologyError leaves the ways as they were."""
+        before, path = len(self.forward), self.book.network.path
+        try:
+            found = [self._number(tuple(path(source, target)), source, target) for source, target in pairs]
+            if len(self.forward) > before:
+                self._learn()
+        except TopologyError:
+            self._numbers = {way: number for way, number in self._numbers.items() if number < before}
+            self.moving = {number: copies for number, copies in self.moving.items() if number < before}
+            del self.forward[before:], self.backward[before:], self._ways[before:]
+            raise
+        return found
 
     def links_there_and_back(self, way: int) -> tuple[np.ndarray, np.ndarray]:
         """The links of a way, and those that its acknowledgements take."""
@@ -215,7 +225,8 @@ class Flows(Ways):
             if self._still > PATIENCE and self._under_way:
                 *_, since, way = next(iter(self._under_way.values()))
                 raise Starved(never_open([self.links.names[k] for k in self.forward[way]], since))
-            t = min(t, self._shifts.next_s)
+            if self._still <= PATIENCE:  # else only traffic of others waits, for ever
+                t = min(t, self._shifts.next_s)
         self._due += 1
         if t < np.inf:
             self.walker.push(max(t, self.walker.env._now), self._next, self._due, None, NETWORK)

@@ -1,7 +1,7 @@
 """What the compiled walk keeps between calls: arrays, by name.
 
 Legend: n hosts, K exchanges under way, E edges, P ports in use, T sets of edges, V entries, W rows of work, R reports,
-I intervals.
+I intervals, Q links that change, S streams of background traffic, A of whose flows are known ahead.
 """
 
 from __future__ import annotations
@@ -53,14 +53,40 @@ class Edges(NamedTuple):
     way: Any  # int64 (T, E): over shared links, the number of its way
 
 
+class Shifts(NamedTuple):
+    """The bandwidths over time of Q links (see `simnet.network.flows.traces.Steps`), and the changes that come next."""
+
+    link: Any  # int64 (Q,)
+    ptr: Any  # int64 (Q + 1,): where each one's times begin
+    times_s: Any  # float64
+    values: Any  # float64
+    before: Any  # float64 (Q,)
+    period_s: Any  # float64 (Q,)
+    coming_s: Any  # float64 (max(Q, 1),): a heap by time, then number; infinite where there is none
+    coming: Any  # int64 (max(Q, 1),): whose
+
+
+class Others(NamedTuple):
+    """Flows of S streams of background traffic, known some of them ahead."""
+
+    size: Any  # float64 (S,)
+    moment_s: Any  # float64 (S, A): when the next ones begin
+    way: Any  # int64 (S, A)
+    at: Any  # int64 (S,): the next one's place in these
+    known: Any  # int64 (S,): how many are known
+    more: Any  # bool (S,): whether there are more behind them
+
+
 class Carried(NamedTuple):
     """Whose the flows of an engine of F slots are, and notes for Python; W ways."""
 
-    message: Any  # int64 (F, 5): place, edge, target, sender, way
+    message: Any  # int64 (F, 5): place (-1: of others), edge, target, sender, way
     handed_s: Any  # float64 (F,)
     opened: Any  # int64 (W,): 1 where a connection is open
-    notes: Any  # int64 (cap, 3): kind, and (round, way) or (place, edge)
+    notes: Any  # int64 (cap, 3): kind, and (round, way), (place, edge) or (stream, way)
     amounts: Any  # float64 (cap,)
+    shifts: Shifts
+    others: Others
 
 
 class Table(NamedTuple):
