@@ -453,7 +453,7 @@ def test_a_bad_trace_is_told_with_its_field_file_and_line(folder: Path, text: st
     (
         (
             {"links": [{"between": [0, 1], "trace": "nowhere.csv"}]},
-            "network.links.0.trace.*nowhere.csv.*cannot be read",
+            "network.links.0.trace.*nowhere.csv: there is no such file",
         ),
         ({"model": "maxmin", "link": {"fatpipe": True, "trace": "all.csv"}}, "network.link.trace.*fatpipe"),
         ({"link": {"trace": {"at_end": "wrap"}}}, "network.link.trace.file"),

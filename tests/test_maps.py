@@ -176,8 +176,8 @@ def test_the_real_matrix_is_cleaned() -> None:
         ("1,2\n3\n", "line 2: 1 numbers"),
         ("1,2\n", "1 lines of 2 numbers are no square matrix"),
         ("", "no square matrix"),
-        ("0,x\n1,0\n", "line 1: holds a word"),
-        ("0,inf\n1,0\n", "line 1: 2 numbers; each line needs as many, all finite"),
+        ("0,x\n1,0\n", "line 1: 'x' is no number"),
+        ("0,inf\n1,0\n", "line 1: a time without end"),
         ("0,-1\n-1,0\n", "no pair of the matrix has a round-trip time"),
     ],
 )

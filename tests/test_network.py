@@ -166,6 +166,29 @@ def test_symmetric_draws_for_the_longer_of_the_two_messages(burst: tuple[float, 
     assert (fates[0].hop_packets_H == np.where(edges.source < edges.target, 1, 10)).all()  # each counts its own packets
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("bandwidth", 0, "edge a-b: bandwidth = 0: must be above 0 bytes/s"),
+        ("bandwidth", float("nan"), "edge a-b: bandwidth: nan is not a quantity"),
+        ("bandwidth", "10 ms", "edge a-b: bandwidth: '10 ms' is a duration"),
+        ("latency", -1, "edge a-b: latency = -1: must be at least 0 s"),
+        ("latency", float("inf"), "edge a-b: latency = inf: must be at least 0 s and finite"),
+        ("loss", 1.5, "edge a-b: loss = 1.5: must be at least 0"),
+        ("queue", "lots", "edge a-b: queue: 'lots' does not begin with a number"),
+    ],
+)
+def test_a_number_of_an_edge_that_cannot_be_names_the_edge(name: str, value: Any, said: str) -> None:
+    with pytest.raises(ScenarioError) as raised:
+        Network.build(nx.Graph([("a", "b", {name: value})]))
+    assert said in str(raised.value)
+
+
+def test_a_number_of_an_edge_may_have_a_unit() -> None:
+    net = Network.build(nx.Graph([("a", "b", {"bandwidth": "10 Mbit/s", "latency": "3 ms", "loss": "1 %"})]))
+    assert (net.bandwidth_bytes_per_s[0], net.latency_s[0], net.loss[0]) == (1.25e6, 0.003, 0.01)
+
+
 def test_symmetric_needs_both_directions() -> None:
     graph = nx.DiGraph([(0, 1), (1, 2), (2, 0)])
     net = network(graph, 0.1, policy="symmetric")

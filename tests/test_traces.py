@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from simnet.errors import DataError, InputError, ScenarioError
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
+from simnet.network.flows.report import as_json, text
 from simnet.network.flows.traces import Trace, read_trace
 from simnet.network.flows.transfers import TransferTimes, transfer_times
 from tests.shared import shared_dir
@@ -81,6 +83,26 @@ def test_a_rate_of_zero_stops_a_flow_and_a_wrapped_trace_goes_on() -> None:
     held = trace([0, 1], [10, 0])
     assert over(held, [10], [0]).finish_s == pytest.approx([1.0])
     assert np.isinf(over(held, [11], [0]).finish_s[0])
+
+
+@pytest.mark.parametrize("model, second", [("maxmin", 8.0), ("tcp", None)])  # acknowledgements go over the dead link
+def test_over_a_link_that_stays_closed_a_transfer_never_ends(tmp_path: Path, model: str, second: float | None) -> None:
+    (tmp_path / "t").write_text("0 10\n1 0\n")
+    (tmp_path / "p.yaml").write_text(
+        "hosts: {a: , b: }\n"
+        "links: [{from: a, to: b, trace: {file: t, at_end: hold}}, {from: b, to: a, bandwidth: 1 Mbit/s}]\n"
+        "flows:\n  - {from: a, to: b, bytes: 10 MB}\n  - {from: b, to: a, bytes: 1 MB}\n"
+        "  - {from: a, to: b, bytes: 1 B, after: [0]}\n"
+    )
+    made = transfer_times(tmp_path / "p.yaml", model)
+    assert (made.finish_s[0], made.finish_s[2], made.start_s[2]) == (np.inf,) * 3
+    assert made.bottleneck(0) == made.bottleneck(2) == "a->b"
+    said = json.loads(as_json(made), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (said["start"], said["finish"], said["makespan"]) == ([0.0, 0.0, None], [None, second, None], None)
+    assert made.mean_rate[0] == made.carried_bytes[0] == 0.0
+    out = text(made)
+    assert f"note: transfers 0, {'' if second else '1, '}2 never end, over links that stand still for good" in out
+    assert ("the last ends at 8 s" if second else "none ends") in out
 
 
 def test_a_follower_starts_where_a_transfer_ended_at_the_moment_of_a_change(tmp_path: Path) -> None:
@@ -178,7 +200,7 @@ def test_a_trace_that_cannot_be_is_refused(times: list[float], rates: list[float
     [
         ("{from: a, to: b}", "either `bandwidth`"),
         ("{from: a, to: b, bandwidth: 1 Mbit/s, trace: t}", "either `bandwidth`"),
-        ("{from: a, to: b, trace: no}", "links.0.trace: there is no file"),
+        ("{from: a, to: b, trace: no}", "links.0.trace: .*there is no such file"),
         ("{from: a, to: b, trace: {file: t, at_end: stop}}", "at_end"),
         ("{from: a, to: b, trace: {file: t, bin: 0 s}}", "trace.bin = '0 s': must be above"),
     ],

@@ -126,7 +126,7 @@ flows:
         ("[a, b]", "[a, a]", "net.yaml:3:15 links.0.between: joins a node to itself"),
         ("1 MB/s}", "1 MB/s, loss: 100 %}", "net.yaml:3:48 links.0.loss: must be below 1"),
         ("1 MB/s}", "1 MB/s, burst: {to_bad: 0.1, to_good: 0}}", "links.0.burst: loses every packet in its bad state"),
-        ("bandwidth: 1 MB/s", "trace: upp.csv", "links.0.trace: there is no file 'upp.csv'; did you mean 'up"),
+        ("bandwidth: 1 MB/s", "trace: upp.csv", "upp.csv: there is no such file; did you mean 'up"),
         ("  - {between: [b, c], bandwidth: 1 MB/s}\n", "", "net.yaml:5:5 flows.0: no route leads from host a"),
         ("1 MB}", "1 MB, after: [3]}", "net.yaml:6:42 flows.0.after: waits for flow 3"),
         ("to: c", "to: a", "net.yaml:6:5 flows.0: goes from host a to itself"),

@@ -37,7 +37,10 @@ def rtt_matrix(
     size = len(measured_NN)
     if n is not None and n > size:
         raise TopologyError(f"{file.name}: has {size} rows, and {n} nodes are asked for")
-    rtt_NN, notes = clean(measured_NN[:n, :n])
+    try:
+        rtt_NN, notes = clean(measured_NN[:n, :n])
+    except DataError as error:
+        raise DataError(f"{file.name}: {error}") from None
     if n is not None and n < size:
         notes.insert(0, f"the first {n} of {size} rows and columns are taken")
     graph = nx.empty_graph(len(rtt_NN))
@@ -84,12 +87,18 @@ def _matrix(file: Path) -> np.ndarray:
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = [float(word) if word.strip() else np.nan for word in line.split(",")]
-        except ValueError:
-            raise DataError(f"{file.name}, line {number}: holds a word that is no number") from None
-        if np.isinf(row).any() or (rows and len(row) != len(rows[0])):
-            raise DataError(f"{file.name}, line {number}: {len(row)} numbers; each line needs as many, all finite")
+        where = f"{file.name}, line {number}"
+        row = []
+        for word in line.split(","):
+            try:
+                row.append(float(word) if word.strip() else np.nan)
+            except ValueError:
+                said = f"{where}: {word.strip()[:20]!r} is no number; a line is numbers with commas between them"
+                raise DataError(said) from None
+        if np.isinf(row).any():
+            raise DataError(f"{where}: a time without end; leave the field empty where nothing was measured")
+        if rows and len(row) != len(rows[0]):
+            raise DataError(f"{where}: {len(row)} numbers, and {len(rows[0])} in the lines before")
         rows.append(row)
     if not rows or len(rows) != len(rows[0]):
         raise DataError(f"{file.name}: {len(rows)} lines of {len(rows[0]) if rows else 0} numbers are no square matrix")

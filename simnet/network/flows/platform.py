@@ -222,9 +222,6 @@ class _Builder:
             return None
         asked = link.trace
         folder = self.places.file.parent if self.places.file is not None else Path()
-        if not (folder / asked.file).is_file():
-            beside = [file.name for file in folder.glob("*")] if folder.is_dir() else []
-            raise self._error(f"links.{i}.trace", f"there is no file {asked.file!r}{nearest(asked.file, beside)}")
         try:
             return read_trace(folder / asked.file, asked.at_end, asked.bin)
         except DataError as error:

@@ -198,6 +198,9 @@ def read_changes(file: Path, at_end: AtEnd = "wrap", bin_s: float = 0.1) -> Chan
 
 def _lines(file: Path) -> list[tuple[int, str]]:
     """The lines that say something, each with its number."""
+    if not file.is_file():
+        beside = [other.name for other in file.parent.glob("*")] if file.parent.is_dir() else []
+        raise DataError(f"{file}: there is no such file{nearest(file.name, beside)}")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -254,7 +257,10 @@ def _rows(lines: list[tuple[int, str]]) -> list[tuple[float, ...]]:
             row = tuple(float(word) for word in words)
         except ValueError:
             if rows or named:
-                raise DataError(f", line {number}: {line!r} is no line of numbers") from None
+                cure = "; more columns need a line before them with their names, such as time_s,bandwidth_mbit_per_s"
+                raise DataError(
+                    f", line {number}: {line!r} is no line of numbers{cure if len(words) > 2 else ''}"
+                ) from None
             named = True
             continue
         if len(row) > 2 or (rows and len(row) != len(rows[0])) or not all(map(math.isfinite, row)):

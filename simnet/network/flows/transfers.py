@@ -44,23 +44,32 @@ class TransferTimes:
 
     case: Case
     model: str
-    start_s: np.ndarray  # float64 (F,): before any latency is paid
-    finish_s: np.ndarray  # float64 (F,): the last byte has arrived
+    start_s: np.ndarray  # float64 (F,): before any latency is paid; infinity: it waits for one that never ends
+    finish_s: (
+        np.ndarray
+    )  # float64 (F,): the last byte has arrived; infinity: never, over links that stand still for good
     limit: np.ndarray  # int64 (F,): the link that limited it in the end, or -1: nothing shared did
     lost_packets: np.ndarray  # float64 (F,): packets that were lost and sent again (tcp)
-    carried_bytes: np.ndarray  # float64 (L,): what crossed each link, with the model's headers and acknowledgements
+    carried_bytes: np.ndarray  # float64 (L,): what transfers that ended brought over each link, the model's headers and
+    # acknowledgements included
     engine: Engine  # as the run left it; its counters are for measuring
 
     @property
     def mean_rate(self) -> np.ndarray:
         """Bytes/s of each transfer from its start to its end, float64 (F,)."""
-        spent = self.finish_s - self.start_s
+        ends = np.isfinite(self.finish_s)
+        spent = np.subtract(self.finish_s, self.start_s, out=np.zeros(len(ends)), where=ends)
         return np.divide(self.case.transfers.bytes, spent, out=np.zeros(len(spent)), where=spent > 0)
+
+    @property
+    def makespan_s(self) -> float:
+        """When the last of those transfers ended that do end."""
+        return float(self.finish_s[np.isfinite(self.finish_s)].max(initial=0.0))
 
     @property
     def utilisation(self) -> np.ndarray:
         """The share of each link's bandwidth that was used until the last transfer ended, float64 (L,)."""
-        makespan = float(self.finish_s.max(initial=0.0))
+        makespan = self.makespan_s
         if not makespan:
             return np.zeros_like(self.carried_bytes)
         can = self.case.links.bandwidth * makespan
@@ -79,11 +88,18 @@ class TransferTimes:
         return [links.names[k] for k in sorted({k for way in ways for k in way}) if lossy[k]]
 
     def bottleneck(self, i: int) -> str:
-        """The name of the link that limited transfer i in the end."""
+        """The name of the link that limited transfer i in the end, or that keeps it from ever ending."""
+        t = self.case.transfers
+        ends = int(t.source[i]), int(t.target[i])
+        route = self.case.routes[ends]
+        if np.isinf(self.finish_s[i]):
+            traces = {
+                k: self.case.traces[k] for k in (*route, *self.case.routes.get(ends[::-1], ())) if k in self.case.traces
+            }
+            still = (k for k, trace in traces.items() if np.isinf(trace.period_s) and trace.rates[-1] == 0.0)
+            return next((self.case.links.names[k] for k in still), "what it waits for")
         if self.limit[i] >= 0:
             return self.case.links.names[self.limit[i]]
-        t = self.case.transfers
-        route = self.case.routes[int(t.source[i]), int(t.target[i])]
         own = min(
             (k for k in route if self.case.links.fatpipe[k]), key=self.case.links.bandwidth.__getitem__, default=None
         )
@@ -123,7 +139,11 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
     control = 1 + CONGESTION_CONTROLS.index(case.congestion_control) if MODELS[model].tcp else 0
     route = np.array([number[pair] for pair in zip(t.source.tolist(), t.target.tolist(), strict=True)], np.int64)
     made = run_transfers(table, route, t, control, key(seed, "tcp"), case.traces)
-    carried = _carried(table, route, t.bytes + made.lost_packets * MSS)
+    ended = np.isfinite(made.finish_s)
+    for i in np.flatnonzero(~ended).tolist():
+        if not ended[list(t.after[i])].all():
+            made.start_s[i] = np.inf
+    carried = _carried(table, route, np.where(ended, t.bytes + made.lost_packets * MSS, 0.0))
     if made.lost_packets.any():
         carried -= _not_reached(case.links, forward, np.bincount(route, made.lost_packets * PACKET, len(forward)))
     return TransferTimes(case, model, made.start_s, made.finish_s, made.limit, made.lost_packets, carried, made.engine)
