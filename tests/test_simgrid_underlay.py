@@ -109,7 +109,22 @@ def test_what_a_run_cannot_do_over_a_platform_is_said(platform: Path, tmp_path: 
         trained(tmp_path / "v.xml", "maxmin", "path")
     record = trained(tmp_path / "v.xml", "independent", "path")
     assert record.rounds["sim_time_s"][-1] == pytest.approx(COMPUTE_S + 0.010)
-    (tmp_path / "bw").write_text("1 2\n")
-    (tmp_path / "m.xml").write_text(PLATFORM.replace('id="k"', 'id="k" bandwidth_file="bw"', 1))
-    with pytest.raises(InputError, match="link k changes with time"):
-        trained(tmp_path / "m.xml", "independent", "ring")
+
+
+@pytest.mark.parametrize("model, ends_s", [("independent", [0.019, 0.038]), ("maxmin", [0.0235, 0.0465])])
+def test_links_of_a_platform_change_by_their_profiles(tmp_path: Path, model: str, ends_s: list[float]) -> None:
+    """Link k has 125 kB/s and 1 ms, from 20 ms on 250 kB/s and 5 ms; two messages of 1,000 bytes share it, or each has
+    it for itself. A round computes for 10 ms: alone 8 + 1 ms, then 4 + 5 ms; shared, 1,125 bytes pass by 20 ms.
+    """
+    (tmp_path / "bw").write_text("0.02 250000\n")
+    (tmp_path / "lat").write_text("0.02 0.005\n")
+    changing = 'id="k" bandwidth="125kBps" latency="1ms" bandwidth_file="bw" latency_file="lat"'
+    text = PLATFORM.replace('id="k" bandwidth="125kBps" latency="5ms"', changing).replace(
+        '<link_ctn id="l"/></route>', "</route>", 1
+    )
+    (tmp_path / "m.xml").write_text(text)
+    network = {"graph": {"name": "simgrid", "path": str(tmp_path / "m.xml")}, "model": model}
+    problem = {"name": "Quadratic", "dim": 250}
+    record = go(base(Gossips(), topology=pairs(("a", "b")), rounds=2, problem=problem, network=network,
+                     evaluate_every=1, record={"timeline": False}))  # fmt: skip
+    assert record.rounds["sim_time_s"] == pytest.approx(ends_s)

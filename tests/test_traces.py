@@ -6,19 +6,26 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simnet.errors import DataError, InputError, ScenarioError
+from simnet.errors import DataError, InputError
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.report import as_json, text
-from simnet.network.flows.traces import Trace, read_trace
+from simnet.network.flows.traces import Trace, read_changes
 from simnet.network.flows.transfers import TransferTimes, transfer_times
 from tests.shared import shared_dir
+
+
+def read_trace(file: Path, at_end: Literal["wrap", "hold"] = "wrap") -> Trace:
+    made = read_changes(file, at_end)
+    assert made.bandwidth is not None and made.latency is made.loss is None
+    return made.bandwidth
 
 
 def trace(times: list[float], rates: list[float], before: float = 0.0, period_s: float = math.inf) -> Trace:
@@ -199,7 +206,9 @@ def test_a_trace_that_cannot_be_is_refused(times: list[float], rates: list[float
     ("link", "said"),
     [
         ("{from: a, to: b}", "either `bandwidth`"),
-        ("{from: a, to: b, bandwidth: 1 Mbit/s, trace: t}", "either `bandwidth`"),
+        ("{from: a, to: b, bandwidth: 1 Mbit/s, trace: t}", "t has a column of bandwidth: leave `bandwidth` out"),
+        ("{from: a, to: b, trace: u}", "u has no column of bandwidth: give the link one"),
+        ("{from: a, to: b, bandwidth: 1 Mbit/s, trace: u}", "link a->b: has a loss of 1 in its trace"),
         ("{from: a, to: b, trace: no}", "links.0.trace: .*there is no such file"),
         ("{from: a, to: b, trace: {file: t, at_end: stop}}", "at_end"),
         ("{from: a, to: b, trace: {file: t, bin: 0 s}}", "trace.bin = '0 s': must be above"),
@@ -207,8 +216,9 @@ def test_a_trace_that_cannot_be_is_refused(times: list[float], rates: list[float
 )
 def test_a_bad_trace_of_a_link_is_refused_with_its_field(tmp_path: Path, link: str, said: str) -> None:
     (tmp_path / "t").write_text("0 1\n1 2\n")
+    (tmp_path / "u").write_text("time_s,loss\n0,0\n1,1\n")
     (tmp_path / "p.yaml").write_text(f"hosts: {{a: , b: }}\nlinks: [{link}]\nflows: []\n")
-    with pytest.raises(ScenarioError, match=said):
+    with pytest.raises(InputError, match=said):
         transfer_times(tmp_path / "p.yaml")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 
 from simnet.dataset import find_file
-from simnet.errors import DataError, TopologyError
+from simnet.errors import TopologyError
+from simnet.network.simgrid.over_time import link_changes
 from simnet.network.simgrid.reader import read_simgrid
 
 FABRIC = "fabric"  # where all hosts and links meet; the platform says the ways
@@ -19,7 +21,8 @@ def simgrid(n: int | None = None, *, path: str, base_dir: Path | None = None) ->
     Hosts come in the file's order; with `n` the first n. In the graph each link of the platform is an edge from the
     router `fabric` to a router `link NAME`, and each host has an edge to the fabric and back that costs nothing:
     messages take the platform's ways over these links, whatever the graph says. A link that goes both ways is one link
-    that both share, unless it is SPLITDUPLEX. A host's speed is not read: name it under `nodes`.
+    that both share, unless it is SPLITDUPLEX. Profiles of links are traces. A host's speed is not read: name it under
+    `nodes`.
 
     Args:
         n: hosts; leave it out to take all.
@@ -43,13 +46,7 @@ def simgrid(n: int | None = None, *, path: str, base_dir: Path | None = None) ->
         """The edges from one host to another."""
         names = []
         for k in platform.route(a, b):
-            link = platform.links[k]
-            if link.profiles:
-                raise DataError(
-                    f"{file.name}: link {link.name} changes with time ({', '.join(link.profiles)}), which a run does "
-                    f"not simulate yet: leave its profiles out, or use `simnet transfers`"
-                )
-            names.append((FABRIC, f"link {link.name}"))
+            names.append((FABRIC, f"link {platform.links[k].name}"))
         return [(a, FABRIC), *names, (FABRIC, b)]
 
     for a in platform.hosts.values() if platform.distances.used else ():
@@ -58,9 +55,10 @@ def simgrid(n: int | None = None, *, path: str, base_dir: Path | None = None) ->
                 platform.way(a.point, b.point)  # makes the links that stand for distances
     for link in platform.links:
         graph.add_node(f"link {link.name}", router=True)
-        graph.add_edge(
-            FABRIC, f"link {link.name}", bandwidth=link.bandwidth, latency=link.latency_s, fatpipe=link.fatpipe
-        )
+        said: dict[str, Any] = {"bandwidth": link.bandwidth, "latency": link.latency_s, "fatpipe": link.fatpipe}
+        if link.profiles:
+            said["trace"] = link_changes(platform, link)
+        graph.add_edge(FABRIC, f"link {link.name}", **said)
     graph.graph["way"] = way
     graph.graph["read_notes"] = tuple(f"{file.name}: {note}" for note in platform.notes)
     return graph

@@ -12,7 +12,7 @@ import numpy as np
 
 from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.links import Links
-from simnet.network.flows.traces import Trace
+from simnet.network.flows.traces import Changes, Trace
 
 CONGESTION_CONTROLS = ("cubic", "reno", "bbr")
 
@@ -45,6 +45,9 @@ class Case:
     warm: bool = False  # whether connections are open before their transfer starts
     reference: Mapping[str, object] = field(default_factory=dict)  # what the file says of the true times
     traces: Mapping[int, Trace] = field(default_factory=dict)  # links whose bandwidth changes; theirs is the mean
+    starts: Mapping[int, Changes] = field(
+        default_factory=dict
+    )  # those whose latency or loss changes; theirs is the first
     notes: tuple[str, ...] = ()  # what of the file was left out
     place_of: Callable[[str], str] | None = None  # where in its file a field stands
 
@@ -55,6 +58,12 @@ class Case:
                 raise InputError(
                     f"{self.name}: link {self.links.names[k]}: a link that does not share (fatpipe) has one bandwidth; "
                     f"leave out its trace, or fatpipe"
+                )
+        for k, changes in self.starts.items():
+            if changes.loss is not None and (changes.loss.values >= 1).any():
+                raise InputError(
+                    f"{self.name}: link {self.links.names[k]}: has a loss of 1 in its trace, and what is lost is sent "
+                    f"again until it is through; take less, or a bandwidth of 0"
                 )
         self._check_routes()
         self._check_transfers()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from simnet.network.flows.case import Case
 from simnet.network.flows.links import Links
 from simnet.network.flows.maps import folder_of, map_case
 from simnet.network.flows.platform import ImportedPlatform, transfers_of
-from simnet.network.flows.traces import Trace
-from simnet.network.simgrid.platform import Link, SimgridPlatform
-from simnet.network.simgrid.profiles import Profile
+from simnet.network.flows.traces import Changes
+from simnet.network.simgrid.over_time import link_changes
+from simnet.network.simgrid.platform import Link
 from simnet.network.simgrid.reader import read_simgrid
 
 READERS = {".gml": "gml", ".graphml": "graphml", ".csv": "rtt_matrix"}  # by a file's ending, those of maps
@@ -40,8 +40,7 @@ def imported_case(section: ImportedPlatform, places: sources.Places) -> Case:
 def simgrid_case(section: ImportedPlatform, places: sources.Places) -> Case:
     """The case over a SimGrid platform: hosts in the file's order, and the links that a flow or its way back goes over.
 
-    A profile of bandwidth becomes a trace, and so does one of state: a link that is off carries nothing until it is on
-    again. A latency that changes is refused where a flow meets it.
+    Profiles of links count: see `link_changes`. A flow has the latencies of the moment at which it starts.
     """
     folder = folder_of(places)
     try:
@@ -68,46 +67,24 @@ def simgrid_case(section: ImportedPlatform, places: sources.Places) -> Case:
     place = {k: i for i, k in enumerate(used)}
     routes = {(number[a], number[b]): tuple(place[k] for k in way) for (a, b), way in ways.items()}
     made = [platform.links[k] for k in used]
-    traces = {i: trace for i, link in enumerate(made) if (trace := _trace(platform, link)) is not None}
+    changes = {i: link_changes(platform, link) for i, link in enumerate(made) if link.profiles}
+    traces = {i: each.bandwidth for i, each in changes.items() if each.bandwidth is not None}
+    starts = {i: each for i, each in changes.items() if each.latency is not None}
     return Case(
-        section.name, tuple(platform.hosts), _links(made, traces), routes,
+        section.name, tuple(platform.hosts), _links(made, changes), routes,
         transfers_of(section, [number[a] for a in source], [number[b] for b in target]), section.cc, section.warm,
-        traces=traces, notes=tuple(platform.notes), place_of=places.of,
+        traces=traces, starts=starts, notes=tuple(platform.notes), place_of=places.of,
     )  # fmt: skip
 
 
-def _links(made: list[Link], traces: dict[int, Trace]) -> Links:
+def _links(made: list[Link], changes: Mapping[int, Changes]) -> Links:
     count = len(made)
+    bandwidth, latency_s = np.array([link.bandwidth for link in made]), np.array([link.latency_s for link in made])
+    for i, each in changes.items():
+        bandwidth[i] = bandwidth[i] if each.bandwidth is None else each.bandwidth.mean
+        latency_s[i] = latency_s[i] if each.latency is None else each.latency.at(0.0)
     return Links(
-        bandwidth=np.array([traces[i].mean if i in traces else link.bandwidth for i, link in enumerate(made)]),
-        latency_s=np.array([link.latency_s for link in made], np.float64),
+        bandwidth=bandwidth.astype(np.float64), latency_s=latency_s.astype(np.float64),
         fatpipe=np.array([link.fatpipe for link in made], bool), loss=np.zeros(count), burst=np.zeros((count, 3)),
         queue_bytes=np.full(count, np.inf), names=tuple(link.name for link in made),
     )  # fmt: skip
-
-
-def _trace(platform: SimgridPlatform, link: Link) -> Trace | None:
-    """What a link's profiles make of its bandwidth."""
-    if "latency_file" in link.profiles:
-        raise DataError(
-            f"{platform.file.name}: link {link.name}: has a latency that changes (latency_file), which is not "
-            f"simulated: leave the profile out, or send over other links"
-        )
-    if len(link.profiles) > 1:
-        raise DataError(
-            f"{platform.file.name}: link {link.name}: has profiles of bandwidth and of state; write one that says both"
-        )
-    for attribute, profile in link.profiles.items():
-        rates = np.array(profile.values, np.float64)
-        if attribute == "state_file":
-            rates = np.where(rates > 0, link.bandwidth, 0.0)
-        try:
-            return Trace(np.array(profile.times_s, np.float64), rates, link.bandwidth, _period(profile))
-        except DataError as error:
-            raise DataError(f"{platform.file.name}: link {link.name}: {attribute}: {error}") from None
-    return None
-
-
-def _period(profile: Profile) -> float:
-    """As SimGrid counts: the first change comes again its own time after the pause that follows the last."""
-    return profile.times_s[-1] + profile.again_s if profile.again_s < math.inf else math.inf

@@ -5,7 +5,7 @@ routers: [r]
 links:
   - {between: [a, r], bandwidth: 100 Mbit/s, latency: 5 ms}             both directions
   - {from: r, to: b, bandwidth: 1 Gbit/s, latency: 10 ms, loss: 1 %, queue: 1 MB, fatpipe: true}
-  - {from: b, to: a, trace: lte.up, latency: 30 ms}                     bandwidth that changes; see traces.py
+  - {from: b, to: a, trace: lte.up, latency: 30 ms}                     what of it changes; see traces.py
 routes: [{from: a, to: b, via: [a, r, b]}]                              others: least latency, hops, node order
 flows: [{from: a, to: b, bytes: 10 MB, start: 1 s, delay: 0 s, after: [0]}]
 
@@ -29,7 +29,7 @@ from simnet.fields import Bandwidth, Bytes, Host, Loss, Seconds, Section, refuse
 from simnet.links import NO_BURSTS, Burst, Traced, loses_all
 from simnet.network.flows.case import Case, Transfers
 from simnet.network.flows.links import Links
-from simnet.network.flows.traces import Trace, read_trace
+from simnet.network.flows.traces import Changes, Trace, read_changes
 from simnet.network.routes import PathTree, neighbours
 
 S = TypeVar("S", bound=Section)
@@ -51,7 +51,9 @@ def check_loss(loss: float, burst: Burst | None) -> None:
 
 
 class PlatformLink(Section):
-    """A link: `between: [a, b]` for one in each direction, `from` and `to` for one; `bandwidth` or `trace`."""
+    """A link: `between: [a, b]` for one in each direction, `from` and `to` for one; `bandwidth` or `trace`. What the
+    trace has (bandwidth, latency, loss) stands in the place of the link's own.
+    """
 
     between: tuple[Host, Host] | None = None
     from_: Annotated[Host | None, Field(alias="from")] = None
@@ -69,7 +71,7 @@ class PlatformLink(Section):
         one_way = self.from_ is not None and self.to is not None
         if one_way == (self.between is not None) or (self.from_ is None) != (self.to is None):
             raise refuse("needs either `between: [a, b]` (both directions) or `from: a` with `to: b` (one)")
-        if (self.bandwidth is None) == (self.trace is None):
+        if self.bandwidth is None and self.trace is None:
             raise refuse("needs either `bandwidth`, such as '100 Mbit/s', or `trace`, the file of one that changes")
         if any(a == b for a, b in self.ends()):
             raise refuse("joins a node to itself; leave it out", at="between" if self.between else "to")
@@ -200,32 +202,43 @@ class _Builder:
         self.rows: list[tuple[float, float, bool, float, tuple[float, float, float], float, str]] = []
         self.ends: list[tuple[int, int]] = []
         self.traces: dict[int, Trace] = {}
+        self.starts: dict[int, Changes] = {}
         for i, link in enumerate(platform.links):
-            trace = self._trace(i, link)
+            changes = self._changes(i, link)
+            trace, latency, loss = changes.bandwidth, changes.latency, changes.loss
             bandwidth = trace.mean if trace is not None else link.bandwidth
-            assert bandwidth is not None  # the section asks for one or the other
+            assert bandwidth is not None  # `_changes` has seen to it
             burst = link.burst.chain if link.burst else NO_BURSTS
+            first_latency_s = link.latency if latency is None else latency.at(0.0)
+            first_loss = link.loss if loss is None else loss.at(0.0)
             for a, b in link.ends():
                 self.ends.append((self._node(a, f"links.{i}"), self._node(b, f"links.{i}")))
-                row = (bandwidth, link.latency, link.fatpipe, link.loss, burst, link.queue, f"{a}->{b}")
                 if trace is not None:
                     self.traces[len(self.rows)] = trace
+                if latency is not None or loss is not None:
+                    self.starts[len(self.rows)] = changes
+                row = (bandwidth, first_latency_s, link.fatpipe, first_loss, burst, link.queue, f"{a}->{b}")
                 self.rows.append(row)
         self.up, self.down = self._ports("up"), self._ports("down")
 
     def _error(self, field: str, message: str) -> ScenarioError:
         return ScenarioError(message, place=self.places.of(field), field=field)
 
-    def _trace(self, i: int, link: PlatformLink) -> Trace | None:
-        """The bandwidth that changes, of link i."""
+    def _changes(self, i: int, link: PlatformLink) -> Changes:
+        """What of link i changes with time."""
         if link.trace is None:
-            return None
+            return Changes()
         asked = link.trace
         folder = self.places.file.parent if self.places.file is not None else Path()
         try:
-            return read_trace(folder / asked.file, asked.at_end, asked.bin)
+            changes = read_changes(folder / asked.file, asked.at_end, asked.bin)
         except DataError as error:
             raise self._error(f"links.{i}.trace", str(error)) from None
+        if (changes.bandwidth is None) == (link.bandwidth is None):
+            cure = "leave `bandwidth` out" if link.bandwidth else "give the link one"
+            has = "a" if link.bandwidth else "no"
+            raise self._error(f"links.{i}.trace", f"{asked.file} has {has} column of bandwidth: {cure}")
+        return changes
 
     def _node(self, name: str, field: str, among: list[str] | None = None) -> int:
         known = among if among is not None else self.nodes
@@ -260,7 +273,7 @@ class _Builder:
         routes = self._routes(links, dict.fromkeys([*pairs, *((b, a) for a, b in pairs)]))
         return Case(
             self.platform.name, tuple(self.hosts), links, routes, transfers, self.platform.cc, self.platform.warm,
-            traces=self.traces, notes=notes, place_of=self.places.of,
+            traces=self.traces, starts=self.starts, notes=notes, place_of=self.places.of,
         )  # fmt: skip
 
     def _routes(self, links: Links, pairs: Mapping[tuple[int, int], None]) -> dict[tuple[int, int], tuple[int, ...]]:

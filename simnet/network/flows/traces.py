@@ -166,16 +166,6 @@ class Changes:
     loss: Steps | None = None  # a probability
 
 
-def read_trace(file: Path, at_end: AtEnd = "wrap", bin_s: float = 0.1) -> Trace:
-    """The bandwidth in a file, which may hold nothing else; see `read_changes`."""
-    changes = read_changes(file, at_end, bin_s)
-    if changes.bandwidth is None or changes.latency is not None or changes.loss is not None:
-        raise DataError(
-            f"{file.name}: a trace of bandwidth alone is needed here: leave its columns of latency and loss out"
-        )
-    return changes.bandwidth
-
-
 def read_changes(file: Path, at_end: AtEnd = "wrap", bin_s: float = 0.1) -> Changes:
     """The trace in a file; `wrap`: it begins anew at its end, `hold`: its last values stay.
 

@@ -5,7 +5,6 @@ Legend: F transfers, L links.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,17 @@ import numpy as np
 
 from simnet.errors import InputError, TopologyError, nearest
 from simnet.network.flows.case import CONGESTION_CONTROLS, Case, Transfers
-from simnet.network.flows.drive import ENDED, NEEDS_ROOM, drive
+from simnet.network.flows.drive import BEGUN, ENDED, NEEDS_ROOM, READY, drive
 from simnet.network.flows.files import read_case
-from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, RouteTable, loss_events, lost_by, route_table, unlimited
-from simnet.network.flows.moves import set_capacity
+from simnet.network.flows.moves import next_time
+from simnet.network.flows.over_time import BandwidthChanges, Starts
 from simnet.network.flows.state import CONTROL, FACTOR, KEY, OWN, Engine, make_engine, with_room
 from simnet.network.flows.tcp import MSS, PACKET
 from simnet.network.flows.traces import Trace
 from simnet.streams import key
 
+PATIENCE = 100_000  # changes in a row after which nothing moves
 FIRST_ROOM = 1024  # flows at a time that an engine has room for before it grows
 
 
@@ -84,6 +84,9 @@ class TransferTimes:
             return []
         links, t = self.case.links, self.case.transfers
         lossy = (links.loss > 0) | ((links.burst[:, 0] > 0) & (links.burst[:, 2] > 0))
+        lossy[
+            [k for k, changes in self.case.starts.items() if changes.loss is not None and changes.loss.values.any()]
+        ] = True
         ways = {tuple(self.case.routes[way]) for way in zip(t.source.tolist(), t.target.tolist(), strict=True)}
         return [links.names[k] for k in sorted({k for way in ways for k in way}) if lossy[k]]
 
@@ -138,14 +141,17 @@ def transfer_times(source: str | Path | Mapping[str, Any] | Case, model: str = "
     t = case.transfers
     control = 1 + CONGESTION_CONTROLS.index(case.congestion_control) if MODELS[model].tcp else 0
     route = np.array([number[pair] for pair in zip(t.source.tolist(), t.target.tolist(), strict=True)], np.int64)
-    made = run_transfers(table, route, t, control, key(seed, "tcp"), case.traces)
+    used = {k for way in (*forward, *backward) for k in way}
+    moving = {k: changes for k, changes in case.starts.items() if k in used}
+    starts = Starts(case.links, moving, forward, backward, route, MODELS[model], case.warm) if moving else None
+    made = run_transfers(table, route, t, control, key(seed, "tcp"), case.traces, starts)
     ended = np.isfinite(made.finish_s)
     for i in np.flatnonzero(~ended).tolist():
         if not ended[list(t.after[i])].all():
             made.start_s[i] = np.inf
     carried = _carried(table, route, np.where(ended, t.bytes + made.lost_packets * MSS, 0.0))
     if made.lost_packets.any():
-        carried -= _not_reached(case.links, forward, np.bincount(route, made.lost_packets * PACKET, len(forward)))
+        carried -= _not_reached(case, forward, np.bincount(route, made.lost_packets * PACKET, len(forward)))
     return TransferTimes(case, model, made.start_s, made.finish_s, made.limit, made.lost_packets, carried, made.engine)
 
 
@@ -156,13 +162,17 @@ def run_transfers(
     control: int = 0,
     draws: int = 0,
     traces: Mapping[int, Trace] | None = None,
+    starts: Starts | None = None,
 ) -> Driven:
     """Drive transfers over `route` (F,), numbers of routes of a table, to their end.
 
     `control` numbers TCP's congestion control (0: no TCP); its numbers are drawn under the key `draws`. `traces` are
-    the bandwidths that change, by link.
+    the bandwidths that change, by link, and `starts` latencies and losses. Where nothing moves over so many changes as
+    `PATIENCE`, the transfers that are left never end.
     """
-    n = len(transfers)
+    n, still = len(transfers), 0
+    if starts is not None:
+        table, route = starts.table, np.arange(n)
     engine = make_engine(*table, min(max(n, 1), FIRST_ROOM))
     engine.state[CONTROL], engine.state[KEY] = control, np.uint64(draws).astype(np.int64)
     next_start, next_who, waits = _followers(transfers)
@@ -170,48 +180,27 @@ def run_transfers(
     free = np.nonzero(waits == 0)[0]
     first = free[np.lexsort((free, (made.start_s + transfers.delay_s)[free]))]
     progress, when, who = np.zeros(2, np.int64), np.zeros(n), np.zeros(n, np.int64)
-    changes = _Changes(traces or {}, engine)
-    while True:
+    changes = BandwidthChanges(traces or {}, engine)
+    while still <= PATIENCE:
+        until = changes.next_s if starts is None else min(changes.next_s, starts.next_s)
         said = drive(
             engine, progress, first, when, who, route, transfers.bytes, transfers.delay_s, waits, next_start, next_who,
-            *made[:4], changes.next_s,
+            *made[:4], until,
         )  # fmt: skip
         if said == ENDED:
             break
         if said == NEEDS_ROOM:
             engine = with_room(engine, 2 * len(engine.flow))
-        else:
+            continue
+        if until == changes.next_s:
             changes.make(engine)
+        if starts is not None and until == starts.next_s:
+            begun = waits == 0
+            begun[first[progress[BEGUN] :]] = begun[who[: progress[READY]]] = False
+            starts.make(engine, begun)
+        moves = progress[BEGUN] < len(first) or progress[READY] > 0 or next_time(engine) < np.inf
+        still = 0 if moves else still + 1
     return made._replace(engine=engine)
-
-
-class _Changes:
-    """The changes of bandwidth that traces bring, in the order of time, then of links."""
-
-    def __init__(self, traces: Mapping[int, Trace], engine: Engine) -> None:
-        self._coming: list[tuple[float, int, float]] = []
-        self._rest = {}
-        for k, trace in sorted(traces.items()):
-            set_capacity(engine, 0.0, k, trace.at(0.0))
-            self._rest[k] = trace.changes()
-            self._next(k)
-
-    @property
-    def next_s(self) -> float:
-        return self._coming[0][0] if self._coming else np.inf
-
-    def make(self, engine: Engine) -> None:
-        """Those of the next instant."""
-        now = self.next_s
-        while self.next_s == now:
-            _, k, rate = heapq.heappop(self._coming)
-            set_capacity(engine, now, k, rate)
-            self._next(k)
-
-    def _next(self, k: int) -> None:
-        for t, rate in self._rest[k]:
-            heapq.heappush(self._coming, (t, k, rate))
-            return
 
 
 def _followers(transfers: Transfers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,11 +215,16 @@ def _followers(transfers: Transfers) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return next_start, followers[order], waits
 
 
-def _not_reached(links: Links, forward: list[Sequence[int]], lost_R: np.ndarray) -> np.ndarray:
-    """Of the bytes that were lost on each route, those that lost links before spare each link, float64 (L,)."""
-    spared = np.zeros(len(links.bandwidth))
+def _not_reached(case: Case, forward: list[Sequence[int]], lost_R: np.ndarray) -> np.ndarray:
+    """Of the bytes that were lost on each route, those that lost links before spare each link, float64 (L,). Of a loss
+    that changes the mean of its values counts.
+    """
+    links, spared = case.links, np.zeros(len(case.links.bandwidth))
+    loss = links.loss.copy()
+    for k, changes in case.starts.items():
+        loss[k] = loss[k] if changes.loss is None else changes.loss.values.mean()
     for r in np.flatnonzero(lost_R).tolist():
-        by = lost_by([loss_events(links.loss[k], links.burst[k]) for k in forward[r]])
+        by = lost_by([loss_events(loss[k], links.burst[k]) for k in forward[r]])
         behind = [(k, share) for k, share in zip(forward[r][1:], by[:-1].tolist(), strict=True)
                   if not links.fatpipe[k] and links.bandwidth[k] < np.inf]  # fmt: skip
         for k, share in behind:
