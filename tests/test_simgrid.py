@@ -1,7 +1,8 @@
 """SimGrid's platform files: what each feature means, what is refused, and the routes of SimGrid 3.32 itself.
 
 `reference/simgrid_routes` holds what its Python bindings (`Host.route_to`) answered: `mixed.json` the links and
-latencies for hosts of `mixed.xml`, `platforms.json` the digests for the shared files.
+latencies for hosts of `mixed.xml`, `platforms.json` the digests for the shared files; `nested.json` has five platforms
+made at random, and when eight flows each ended there in three of its models (`Comm.sendto`, network/optim:Full).
 """
 
 from __future__ import annotations
@@ -224,6 +225,16 @@ def test_routes_through_mixed_zones_are_simgrid_s() -> None:
     for a, b, links, latency_s in rows:
         assert Counter(names(made, a, b)) == Counter(links)  # SimGrid's Dijkstra turns the links of each edge round
         assert sum(made.links[k].latency_s for k in made.route(a, b)) == pytest.approx(latency_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("model", ["lv08", "lv08_noxt", "cm02"])
+def test_flows_over_nested_zones_end_when_simgrid_s_do(tmp_path: Path, number: int, model: str) -> None:
+    case = json.loads((REFERENCE / "nested.json").read_text())[number]
+    (tmp_path / "p.xml").write_text("\n".join(case["platform"]))
+    flows = [dict(zip(("from", "to", "bytes", "start"), flow, strict=True)) for flow in case["flows"]]
+    made = simnet.transfer_times({"platform": str(tmp_path / "p.xml"), "flows": flows}, model)
+    assert made.finish_s.tolist() == pytest.approx(case["finish"][model], rel=1e-12)
 
 
 def platform_files() -> list[Path]:

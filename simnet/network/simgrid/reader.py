@@ -3,7 +3,8 @@
 Read: hosts, routers, peers, links (SHARED, FATPIPE, SPLITDUPLEX), zones (Full, Floyd, Dijkstra, Star, Cluster, None,
 Vivaldi), routes, zone routes, bypasses, clusters (flat, with a backbone, cabinets, torus), profiles. In a Star zone a
 route without `dst` goes from its `src` to all, one without `src` from all to its `dst`. What has no part in the network
-(properties, disks, `config`) is read over; any other element or attribute is refused by name and line.
+(properties, disks, `config`) is read over; any other element or attribute is refused by name and line. SimGrid's own
+loopback, which it adds to ways that begin or end at a zone's gateway in Floyd and Dijkstra zones, is left out.
 """
 
 from __future__ import annotations
