@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from simnet.network.flows.traces import Steps
-from simnet.timeplane.compiled_shifts import piece, shifts_of
+from simnet.timeplane.compiled_shifts import piece, pieces_of
 from tests.test_traces import traces
 
 
@@ -29,7 +29,7 @@ def moments(draw: st.DrawFn, steps: Steps) -> float:
 def test_a_piece_is_the_same_to_the_last_bit(data: st.DataObject, scale: float, made: list[Steps]) -> None:
     """At times that are no whole numbers, a change that comes again is at a rounded moment."""
     steps = [Steps(m.times_s * scale, m.values, m.before, m.period_s * scale) for m in made]
-    shifts = shifts_of(list(range(len(steps))), steps)
+    pieces = pieces_of(steps)
     for q, each in enumerate(steps):
         t = data.draw(moments(each))
-        assert piece(shifts, q, t) == each.piece(t)
+        assert piece(pieces, q, t) == each.piece(t)

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 import simnet.network.changing
 import simnet.timeplane.flows
 from simnet.errors import ScenarioError
-from simnet.network.flows.traces import Changes, Trace
+from simnet.models.topologies.underlays import dumbbell, switch
+from simnet.network.flows.traces import Changes, Steps, Trace
 from simnet.record import Record
 from tests.programs import Averages, Masked, go
-from tests.test_equality import check_equal, comings_and_goings
+from tests.test_equality import check_equal, comings_and_goings, scenarios
 from tests.test_equality_shared import shared
 
 TICK = 0.0041
@@ -38,6 +39,23 @@ def rates(draw: st.DrawFn) -> Trace:
     times = np.cumsum([draw(st.integers(0, 3)), *steps[:-1]]) * TICK
     period = float(times[-1] - times[0] + steps[-1] * TICK) if wrapped else math.inf
     return Trace(times, np.array(values), 5e3 * draw(st.integers(0, 4)), period)
+
+
+@st.composite
+def steps(draw: st.DrawFn, values: tuple[float, ...]) -> Steps:
+    """Latencies or losses over time."""
+    made = draw(rates())
+    found = np.array([draw(st.sampled_from(values)) for _ in made.times_s])
+    return Steps(made.times_s, found, float(found[0]), made.period_s)
+
+
+@st.composite
+def changes(draw: st.DrawFn, model: str) -> Changes:
+    """What of a link changes: one thing at least."""
+    latency = draw(steps((0.0, 0.0013, 0.006, 0.011))) if draw(st.booleans()) else None
+    loss = draw(steps((0.0, 0.1, 0.3))) if model == "tcp" and draw(st.booleans()) else None
+    made = draw(rates()) if draw(st.booleans()) or (latency is None and loss is None) else None
+    return Changes(made, latency, loss)
 
 
 @st.composite
@@ -74,9 +92,25 @@ def changing(draw: st.DrawFn, with_others: bool = False) -> dict[str, Any]:
     hosts = sum(1 for _, router in network["graph"].nodes(data="router") if not router)
     for _, _, data in network["graph"].edges(data=True):
         if draw(st.integers(0, 2)):
-            data["trace"] = Changes(draw(rates()))
+            data["trace"] = draw(changes(network["model"]))
     if with_others:
         network["background"] = draw(others(hosts))
+    return scenario
+
+
+@st.composite
+def alone(draw: st.DrawFn) -> dict[str, Any]:
+    """One of the scenarios over links that share nothing and of which some change, on the way through routers, too."""
+    scenario: dict[str, Any] = draw(scenarios())
+    network = scenario["network"]
+    scenario["topology"], n = network.pop("graph"), network.pop("nodes")
+    if network["receive_ports"] == "serial" and scenario["algorithm"].missing == "stale":
+        network["receive_ports"] = "parallel"  # left to the plain walker
+    network["graph"] = draw(st.sampled_from((nx.complete_graph, switch, dumbbell)))(n)
+    for _, _, data in network["graph"].edges(data=True):
+        if draw(st.integers(0, 2)):
+            data["trace"] = draw(changes("independent"))
+    scenario["record"] |= {"timeline": draw(st.booleans())}
     return scenario
 
 
@@ -115,4 +149,13 @@ def test_links_that_change_and_the_traffic_of_others(scenario: dict[str, Any]) -
 def test_the_same_where_nodes_are_away(data: st.DataObject, scenario: dict[str, Any]) -> None:
     hosts = sum(1 for _, router in scenario["network"]["graph"].nodes(data="router") if not router)
     scenario["nodes"] |= data.draw(comings_and_goings(hosts))
+    agree(scenario)
+
+
+@settings(max_examples=80)
+@given(data=st.data(), scenario=alone())
+def test_links_that_change_and_share_nothing(data: st.DataObject, scenario: dict[str, Any]) -> None:
+    hosts = sum(1 for _, router in scenario["network"]["graph"].nodes(data="router") if not router)
+    if data.draw(st.booleans()):
+        scenario["nodes"] |= data.draw(comings_and_goings(hosts))
     agree(scenario)

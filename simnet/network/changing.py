@@ -15,6 +15,7 @@ import numpy as np
 
 from simnet.errors import DataError, ScenarioError, Starved
 from simnet.links import LinkTrace
+from simnet.network.flows.models import added
 from simnet.network.flows.traces import Changes, Steps, Trace, read_changes
 
 PATIENCE = 100_000  # changes without a byte, after which none is expected any more
@@ -87,7 +88,7 @@ class WayInTime:
 
     def latency_s(self, t: float) -> float:
         """Seconds from the last bit sent to the last bit arrived, of a message that begins at t."""
-        return sum((s if isinstance(s, float) else s.at(t)) for s in self._latencies)
+        return added(s if isinstance(s, float) else s.at(t) for s in self._latencies)
 
     def end(self, t: float, size: float) -> float:
         """When `size` bytes have passed that begin at time t. Raises RunError where they never would."""

@@ -34,6 +34,7 @@ from simnet.timeplane.compiled_parts import (
     LEFT,
     NEXT,
     NOTES,
+    PATIENCE,
     REPORTS,
     RESUME,
     SERIAL,
@@ -55,7 +56,16 @@ from simnet.timeplane.compiled_parts import (
     waited,
     wake,
 )
-from simnet.timeplane.compiled_shared import begin_flow, hand_over, is_needed, is_past, learn, settle_network
+from simnet.timeplane.compiled_shared import (
+    begin_flow,
+    hand_over,
+    has_copies,
+    is_needed,
+    is_past,
+    learn,
+    settle_network,
+)
+from simnet.timeplane.compiled_turns import take_turns
 from simnet.timeplane.state import NOBODY, Calendar, Carried, Edges, Heap, Hosts, Places, Table
 
 __all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", "Table", "walk"]
@@ -63,7 +73,7 @@ __all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
 # why a call returns
 ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED, DEPARTED, NEEDS_ABSENCES = range(9)
-NEEDS_FLOWS, NEVER_OPEN = 9, 10
+NEEDS_FLOWS, NEEDS_COPIES, NEVER_OPEN = 9, 10, 11
 NEARLY = 1.0 + 1e-9  # what happens within rounding of an instant is of that instant: absences are known so far
 
 
@@ -77,6 +87,7 @@ def walk(
     calendar,
     engine,
     carried,
+    timed,
     state,
     clock,
     until,
@@ -85,7 +96,8 @@ def walk(
     most_out,
 ):
     """Walk until Python is needed; `state` and `clock` carry over from call to call. `engine`, `carried`: the flows of
-    messages that share links, and whose they are; None where nothing is shared.
+    messages that share links, and whose they are; None where nothing is shared. `timed`: links that share nothing and
+    change with time; None where none does.
     """
     ht, ho, hr, hw, hx = heap.t, heap.order, heap.row, heap.what, heap.x
     x_id, x_edges, deadline_s, remaining, unknown, last = (
@@ -258,6 +270,11 @@ def walk(
         s = arguments[p]
         if s < 0:
             return NEEDS_PLACE
+        in_turn = False
+        if timed is not None:
+            in_turn = op != FINISH and active[s, i] and edges.varies[x_edges[s], 0] == 1
+            if in_turn:
+                take_turns(timed, places, edges, free, s, i, now, state[PATIENCE])
         if away is not None and op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
             last_t = now + deadline_s[s] if deadline_s[s] < np.inf else now
             if active[s, i] and not state[SERIAL] and engine is None:
@@ -265,7 +282,8 @@ def walk(
                 for q in range(host_ports[k, i], host_ports[k, i + 1]):
                     begin = max(now, free[ports[k, q]])
                     for m in range(port_messages[k, q], port_messages[k, q + 1]):
-                        last_t = max(last_t, begin + offset[s, edge[k, m]])
+                        t = offset[s, edge[k, m]]
+                        last_t = max(last_t, t if in_turn else begin + t)
             if last_t > known_s[0]:
                 clock[1] = last_t
                 return NEEDS_ABSENCES
@@ -277,6 +295,8 @@ def walk(
                     continue
                 if flows[FREE_COUNT] < most_out:
                     return NEEDS_ROOM
+                if not has_copies(places, edges, carried, s, i):
+                    return NEEDS_COPIES
                 hand_over(heap, places, edges, hosts, engine, carried, state, now, s, i)
             start[s, i] = now
         elif op != FINISH:
@@ -286,13 +306,16 @@ def walk(
                 for q in range(host_ports[k, i], host_ports[k, i + 1]):
                     port = ports[k, q]
                     begin = max(now, free[port])
-                    ended = begin + busy[s, ranks[k, q]]
+                    ended = busy[s, ranks[k, q]] if in_turn else begin + busy[s, ranks[k, q]]
                     free[port] = ended
                     span(spans, reports, state, i, 1, begin, ended, until, shown_nodes, shown_rounds)
                     for m in range(port_messages[k, q], port_messages[k, q + 1]):
                         e = edge[k, m]
                         j = target[k, m]
-                        t = begin + offset[s, e]
+                        t = offset[s, e] if in_turn else begin + offset[s, e]
+                        if t < 0.0:
+                            state[WHO], state[FLOW_OF] = s, e
+                            return NEVER_OPEN
                         if state[SERIAL]:
                             push(
                                 ht, ho, hr, hw, hx, state, max(now, t - own[s, e]), 1, FIRST_BIT, s, e, j, own[s, e],

@@ -13,17 +13,25 @@ from simnet.errors import Starved
 from simnet.network import changing
 from simnet.network.flows.state import FREE, FREE_COUNT, PHASE, TAG, with_room
 from simnet.network.flows.tcp import PACKET
-from simnet.network.network import EdgeSet
+from simnet.network.network import EdgeSet, Network
 from simnet.timeplane import compiled as c
 from simnet.timeplane import compiled_parts as st
+from simnet.timeplane.account import NeedsWalker
 from simnet.timeplane.background import FIRST_TAG
 from simnet.timeplane.compiled_others import OthersAhead
+from simnet.timeplane.compiled_rows import give_copies, moving_of, with_ways
 from simnet.timeplane.compiled_shifts import shifts_of
 from simnet.timeplane.flows import Ways
 from simnet.timeplane.settle import learn_late
 
 if TYPE_CHECKING:
     from simnet.timeplane.events import CompiledWalker
+
+
+def check_changes(network: Network) -> None:
+    """Raises NeedsWalker for links that change with time in a way that only the plain walker follows."""
+    if network.model != "tcp" and any(change.loss is not None for change in network.changes.values()):
+        raise NeedsWalker("the loss of links changes with time")
 
 
 class SharedLinks:
@@ -34,13 +42,10 @@ class SharedLinks:
         walk.state[st.UNFINISHED] = walk.book.n
         walk.state[st.WARM] = walk.book.network.tcp_warm
         walk.state[st.OVERHEAD] = self.ways.model.cross_traffic > 0
-        walk.state[st.PATIENCE] = changing.PATIENCE
-        traces = {k: change.bandwidth for k, change in sorted(walk.book.network.changes.items())}
-        rates = {k: trace for k, trace in traces.items() if trace is not None}
         self.others = OthersAhead(self.ways)
         self.carried = c.Carried(
-            np.zeros((0, 5), np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0),
-            shifts_of(list(rates), list(rates.values())), self.others.arrays,
+            np.zeros((0, 6), np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 3), np.int64), np.zeros(0),
+            shifts_of(walk.book.network.changes), moving_of(self.ways), self.others.arrays,
         )  # fmt: skip
 
     @property
@@ -73,12 +78,18 @@ class SharedLinks:
         self.carried = carried._replace(
             message=_fitted(carried.message, slots), handed_s=_fitted(carried.handed_s, slots),
             opened=_fitted(carried.opened, 2 * known), notes=_fitted(carried.notes, notes),
-            amounts=_fitted(carried.amounts, notes),
+            amounts=_fitted(carried.amounts, notes), moving=with_ways(carried.moving, self.ways),
         )  # fmt: skip
 
     def tell_others(self) -> None:
         """A flow of background traffic begins: say its way, and what comes behind it."""
         self.others.tell(int(self.walk.state[st.FLOW_OF]) - 1)
+        self.give_copies()
+
+    def give_copies(self) -> None:
+        """A free copy for each way whose latency or loss changes and all of whose copies are in use."""
+        self.fit()
+        self.carried = self.carried._replace(moving=give_copies(self.carried.moving, self.ways))
         self.fit()
 
     def never_open(self) -> Starved:

@@ -44,6 +44,7 @@ from simnet.timeplane.compiled_parts import (
     span,
     wake,
 )
+from simnet.timeplane.compiled_rows import copy_of, give_back, lacks_copy
 from simnet.timeplane.compiled_shifts import catch_up
 
 
@@ -80,6 +81,7 @@ def learn(heap, places, hosts, calendar, engine, carried, state, now, again, unt
         for k in range(count):
             d = slot[k, DONE_ORDER]
             f = slot[d, DONE_SLOT]
+            give_back(carried.moving, message[f, 4], message[f, 5])
             a, b, c, sender, sent, t = (
                 message[f, 0], message[f, 1], message[f, 2], message[f, 3], handed_s[f], flow[d, DONE_S],
             )  # fmt: skip
@@ -104,6 +106,16 @@ def learn(heap, places, hosts, calendar, engine, carried, state, now, again, unt
 
 
 @inlined
+def has_copies(places, edges, carried, s, i):
+    """Whether all ways of host i's messages in the exchange at place s can take another flow."""
+    k = places.edges[s]
+    found = True
+    for m in range(edges.port_messages[k, edges.host_ports[k, i]], edges.port_messages[k, edges.host_ports[k, i + 1]]):
+        found = found and not lacks_copy(carried.moving, edges.way[k, m])
+    return found
+
+
+@inlined
 def hand_over(heap, places, edges, hosts, engine, carried, state, now, s, i):
     """Host i hands its messages in the exchange at place s to the network."""
     k, own = places.edges[s], places.own
@@ -113,14 +125,15 @@ def hand_over(heap, places, edges, hosts, engine, carried, state, now, s, i):
     message, handed_s, opened = carried.message, carried.handed_s, carried.opened
     for m in range(port_messages[k, host_ports[k, i]], port_messages[k, host_ports[k, i + 1]]):
         e, w = edge[k, m], way[k, m]
+        v = copy_of(carried.moving, engine.route, w, opened[w], now)
         f = add_to(
             engine.route_start, engine.route_link, engine.route, engine.chain, engine.flow, engine.slot, engine.entry,
-            engine.heap_t, engine.heap_row, engine.state, now, 2 * w + opened[w], own[s, e], state[TAGS],
+            engine.heap_t, engine.heap_row, engine.state, now, 2 * v + opened[w], own[s, e], state[TAGS],
         )  # fmt: skip
         state[TAGS] += 1
         opened[w] = state[WARM]
         message[f, 0], message[f, 1], message[f, 2], message[f, 3] = s, e, target[k, m], i
-        message[f, 4], handed_s[f] = w, now
+        message[f, 4], message[f, 5], handed_s[f] = w, v, now
         state[FLYING] += 1
         state[UNDER_WAY] += 1
         if state[OVERHEAD]:
@@ -164,20 +177,21 @@ def is_needed(heap, state):
 def begin_flow(heap, engine, carried, state, now):
     """The next flow of a stream of others begins; False where Python must say first what comes behind it."""
     g = state[FLOW_OF] - 1
-    others = carried.others
+    others, message = carried.others, carried.message
     at = others.at[g]
     behind = at + 1 < others.known[g]
     w = others.way[g, at]
-    known = w >= 0 and (behind or not others.more[g])
+    known = w >= 0 and (behind or not others.more[g]) and not lacks_copy(carried.moving, w)
     if known:
         state[FLOW_OF] = 0
+        v = copy_of(carried.moving, engine.route, w, 0, now)
         f = add_to(
             engine.route_start, engine.route_link, engine.route, engine.chain, engine.flow, engine.slot, engine.entry,
-            engine.heap_t, engine.heap_row, engine.state, now, 2 * w, others.size[g], FIRST_TAG + state[OTHERS],
+            engine.heap_t, engine.heap_row, engine.state, now, 2 * v, others.size[g], FIRST_TAG + state[OTHERS],
         )  # fmt: skip
         state[OTHERS] += 1
         state[FLYING] += 1
-        carried.message[f, 0], carried.message[f, 3], carried.message[f, 4] = -1, g, w
+        message[f, 0], message[f, 3], message[f, 4], message[f, 5] = -1, g, w, v
         settle_later(heap.t, heap.order, heap.row, heap.what, heap.x, state, now)
         note(carried.notes, carried.amounts, state, OTHER_SENT, g, w, 0.0)
         others.at[g] = at + 1

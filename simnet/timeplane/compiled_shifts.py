@@ -6,28 +6,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from simnet.jit import kept
 from simnet.network.flows.moves import set_capacity
 from simnet.network.flows.state import CAPACITY
-from simnet.network.flows.traces import Steps
-from simnet.timeplane.state import Shifts
+from simnet.network.flows.traces import Changes, Steps
+from simnet.timeplane.state import Pieces, Shifts
 
 
-def shifts_of(links: Sequence[int], steps: Sequence[Steps]) -> Shifts:
-    """The values over time of links; at time 0 all of them are due."""
-    sizes = [len(each.times_s) for each in steps]
+def pieces_of(steps: Sequence[Steps]) -> Pieces:
+    """Values over time as arrays."""
     none = np.zeros(0)
-    return Shifts(
-        np.array(links, np.int64), np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))),
+    return Pieces(
+        np.concatenate(([0], np.cumsum([len(each.times_s) for each in steps], dtype=np.int64))),
         np.concatenate([none, *(each.times_s for each in steps)]),
         np.concatenate([none, *(each.values for each in steps)]),
         np.array([each.before for each in steps], np.float64), np.array([each.period_s for each in steps], np.float64),
-        np.zeros(len(links)) if links else np.full(1, np.inf), np.arange(max(len(links), 1)),
     )  # fmt: skip
+
+
+def shifts_of(changes: Mapping[int, Changes]) -> Shifts:
+    """The bandwidths over time of links; at time 0 all of them are due."""
+    found = {k: change.bandwidth for k, change in sorted(changes.items())}
+    rates = {k: trace for k, trace in found.items() if trace is not None}
+    due = np.zeros(len(rates)) if rates else np.full(1, np.inf)
+    return Shifts(np.array(list(rates), np.int64), pieces_of(list(rates.values())), due, np.arange(len(due)))
 
 
 @kept
@@ -37,12 +43,12 @@ def change_at(times, first, period, i, turn):
 
 
 @kept
-def piece(shifts, q, t):
-    """`Steps.piece` of the q-th trace, by the same operations."""
-    times, values, period = shifts.times_s, shifts.values, shifts.period_s[q]
-    first, size = shifts.ptr[q], shifts.ptr[q + 1] - shifts.ptr[q]
+def piece(pieces, q, t):
+    """`Steps.piece` of the q-th value, by the same operations."""
+    times, values, period = pieces.times_s, pieces.values, pieces.period_s[q]
+    first, size = pieces.ptr[q], pieces.ptr[q + 1] - pieces.ptr[q]
     if t < times[first]:
-        return shifts.before[q], times[first]
+        return pieces.before[q], times[first]
     turn = 0
     if period < np.inf:
         turn = math.floor((t - times[first]) / period)
@@ -78,7 +84,7 @@ def catch_up(shifts, engine, now, idle):
             coming_s[q], coming[q] = now, q
     while coming_s[0] <= now:
         t, q = coming_s[0], coming[0]
-        rate, until = piece(shifts, q, t)
+        rate, until = piece(shifts.rates, q, t)
         if rate != engine.link[shifts.link[q], CAPACITY]:
             set_capacity(engine, t, shifts.link[q], rate)
         at = 0

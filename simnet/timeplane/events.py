@@ -15,13 +15,16 @@ from simnet.book import Book
 from simnet.entries import Entry, Op
 from simnet.errors import RunError
 from simnet.exchange import INF, Exchange
+from simnet.network import changing
 from simnet.network.fate import schedule, sent_bytes
 from simnet.recording import Recording
 from simnet.timeplane import compiled as c
 from simnet.timeplane import compiled_parts as st
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
 from simnet.timeplane.compiled_cuts import check_starved, cut, depart, leave_waiting, stop_waiting
-from simnet.timeplane.compiled_flows import SharedLinks
+from simnet.timeplane.compiled_flows import SharedLinks, check_changes
+from simnet.timeplane.compiled_room import grow, more_events, more_places
+from simnet.timeplane.compiled_turns import TimedLinks, raise_never_open
 from simnet.timeplane.settle import enter_arrivals, entered_E, settle
 from simnet.timeplane.tables import EdgeTable, longer, no_places
 
@@ -33,10 +36,7 @@ class CompiledWalker:
     """Runs one recording for all hosts."""
 
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
-        if any(c.latency is not None or c.loss is not None for c in book.network.changes.values()):
-            raise NeedsWalker("the latency or loss of links changes with time")
-        if book.network.changes and book.network.model == "independent":
-            raise NeedsWalker("links change with time")
+        check_changes(book.network)
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
         n, network = book.n, book.network
@@ -70,6 +70,7 @@ class CompiledWalker:
         self.state[st.CURRENT] = -1
         self.state[st.SERIAL] = network.receive_ports == "serial"
         self.state[st.SHOWN] = account.spans is not None
+        self.state[st.PATIENCE] = changing.PATIENCE
         self.clock = np.zeros(2)  # now, and up to when absences are wanted
         self.gone = np.zeros(n, bool)  # who has left for good
         self.calendar = self._calendar(0.0)
@@ -77,7 +78,9 @@ class CompiledWalker:
         self.at: list[Exchange | None] = []  # place -> exchange
         self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
         self.shared = SharedLinks(self) if network.model != "independent" else None
-        self.places, self.edges = no_places(n), EdgeTable(n, self.shared.ways_of if self.shared else None)
+        self.timed = TimedLinks(network) if network.changes and self.shared is None else None
+        numbered = self.shared or self.timed
+        self.places, self.edges = no_places(n), EdgeTable(n, numbered.ways_of if numbered else None)
         self.work_of: dict[int, int] = {}  # row of work -> the entry whose seconds it holds
         self.stopping = False
         self._mark = 0
@@ -91,10 +94,10 @@ class CompiledWalker:
         try:
             while not self.stopping:
                 engine, carried = self.shared.arrays if self.shared is not None else (None, None)
+                timed = self.timed.arrays if self.timed is not None else None
                 why = c.walk(
                     self.heap, self.places, self.edges.rows, self.table, self.hosts, self.calendar, engine,
-                    carried, self.state, self.clock, until, SHOWN_NODES,
-                    SHOWN_ROUNDS, self.edges.most_out,
+                    carried, timed, self.state, self.clock, until, SHOWN_NODES, SHOWN_ROUNDS, self.edges.most_out,
                 )  # fmt: skip
                 if self.shared is not None:
                     self.shared.read_notes()
@@ -106,15 +109,19 @@ class CompiledWalker:
                 elif why == c.NEEDS_PLACE:
                     self._place(int(self.hosts.pos[self.state[st.CURRENT]]))
                 elif why == c.NEEDS_ROOM:
-                    self._grow()
+                    grow(self)
                 elif why == c.DEPARTED:
                     depart(self, int(self.state[st.WHO]))
                 elif why == c.NEEDS_ABSENCES:
                     self.calendar = self._calendar(float(self.clock[1]))
                 elif why == c.NEEDS_FLOWS and self.shared is not None:
                     self.shared.tell_others()
+                elif why == c.NEEDS_COPIES and self.shared is not None:
+                    self.shared.give_copies()
                 elif why == c.NEVER_OPEN and self.shared is not None:
                     raise self.shared.never_open()
+                elif why == c.NEVER_OPEN:
+                    raise_never_open(self)
                 elif why in (c.ENDED, c.UNTIL):
                     break
             self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
@@ -132,7 +139,7 @@ class CompiledWalker:
             if (t := presence.back(i, 0.0)) < INF:
                 events.append((t, (1 << 58) | len(events), st.RESUME, i))
         while len(events) > len(self.heap.t):
-            self._more_events()
+            more_events(self)
         heap = self.heap
         for row, (t, order, kind, i) in enumerate(sorted(events)):
             heap.t[row], heap.order[row], heap.what[row, 0], heap.what[row, 1] = t, order, kind, i
@@ -275,7 +282,7 @@ class CompiledWalker:
         k = self.edges.row_of(x.edges, {int(self.places.edges[s]) for _, s in self.open.values()})
         narrow = self.places.arrival.shape[1] < self.edges.widest or self.places.busy.shape[1] < self.edges.most_ports
         if None not in self.at or narrow:
-            self._more_places()
+            more_places(self)
         s = self.at.index(None)
         places, edges, n = self.places, x.edges, self.book.n
         size = x.payload_bytes + self.book.network.header_bytes
@@ -291,6 +298,9 @@ class CompiledWalker:
         places.offset[s, : edges.size], places.busy[s, : len(busy_P)] = offset_E, busy_P
         shared = self.shared is not None
         places.own[s, : edges.size] = sent_bytes(edges, size, x.fate) if shared else size * edges.seconds_per_byte_E
+        if self.timed is not None:
+            places.size[s], places.sent[s, : edges.size] = size, sent_bytes(edges, size, x.fate)
+            places.attempts[s, : edges.size] = 1 if x.fate is None else x.fate.attempts_E
         self.at[s], self.open[x.id], self.entry_at[s] = x, (x, s), entry
         for q in range(p, int(self.state[st.ENTRIES])):
             later = self.recording.entries[q]
@@ -333,61 +343,9 @@ class CompiledWalker:
     def _log(self, x: Exchange, s: int) -> None:
         enter_arrivals(self.account, x, self.places.start[s].copy(), self.places.arrival[s, : x.edges.size].copy())
 
-    # ---- room ------------------------------------------------------------------------------------------------------
-
-    def _grow(self) -> None:
-        """Whatever the walk ran out of: events, spans, flows, or rows for reports."""
-        more = self.edges.most_out + 8
-        if self.shared is not None and self.shared.engine is not None:
-            self.shared.fit(self.edges.most_out)
-            more = self.shared.more(self.edges.most_out)
-        while self.state[st.SIZE] + more > len(self.heap.t):
-            self._more_events()
-        self.flush_spans()
-        while 2 * more + 8 > len(self.hosts.spans):
-            self.hosts = self.hosts._replace(spans=longer(self.hosts.spans))
-        ahead = int(self.hosts.reports.max()) - int(self.state[st.FIRST_REPORT])
-        if ahead >= len(self.hosts.made):
-            self._more_reports()
-
-    def _more_events(self) -> None:
-        """Room for twice as many events."""
-        room = len(self.heap.t)
-        self.heap = c.Heap(*(longer(a) for a in self.heap))
-        self.heap.row[room:] = np.arange(room, 2 * room)
-
-    def _more_reports(self) -> None:
-        """Twice the rows for reports, each in its new place."""
-        hosts, old = self.hosts, len(self.hosts.made)
-        times, made = np.zeros((2 * old, self.book.n)), np.zeros(2 * old, np.int64)
-        spent = np.zeros((2 * old, 3, self.book.n))
-        times[:, self.gone], made[:] = INF, np.count_nonzero(self.gone)
-        for r in range(int(self.state[st.FIRST_REPORT]), int(hosts.reports.max())):
-            times[r % (2 * old)], made[r % (2 * old)] = hosts.times[r % old], hosts.made[r % old]
-            spent[r % (2 * old)] = hosts.spent[r % old]
-        self.hosts = hosts._replace(times=times, made=made, spent=spent)
-
     def flush_spans(self) -> None:
         account, count = self.account, int(self.state[st.SPANS])
         self.state[st.SPANS] = 0
         if account.spans is not None:
             for node, kind, start, end, round in self.hosts.spans[:count].tolist():
                 account.span(int(node), _KINDS[int(kind)], start, end, int(round))
-
-    def _more_places(self) -> None:
-        """Twice as many exchanges can be under way, each as wide as the largest set of edges."""
-        more = max(4, len(self.at))
-        widest = self.edges.widest
-        widths = {"arrival": widest, "offset": widest, "own": widest, "busy": self.edges.most_ports}
-        grown = []
-        for name, array in zip(c.Places._fields, self.places, strict=True):
-            shape = (len(self.at) + more, *array.shape[1:])
-            if name in widths:
-                shape = (shape[0], max(array.shape[1], widths[name]))
-            fresh = np.zeros(shape, array.dtype)
-            fresh[tuple(slice(0, k) for k in array.shape)] = array
-            grown.append(fresh)
-        self.places = c.Places(*grown)
-        self.at += [None] * more
-        if len(self.hosts.closings) < 2 * len(self.at) + 8:
-            self.hosts = self.hosts._replace(closings=np.zeros(4 * len(self.at) + 8, np.int64))

@@ -55,7 +55,7 @@ class Ways:
         self._numbers: dict[tuple[int, ...], int] = {}  # links and ports of a route -> its number
         self.forward: list[tuple[int, ...]] = []
         self.backward: list[tuple[int, ...]] = []
-        self._ways: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # both with the ports at their ends
+        self.ends: list[tuple[tuple[int, ...], tuple[int, ...]]] = []  # both with the ports at their ends
         self._of_edges: dict[EdgeSet, list[int]] = {}
         self.engine: Any = None
         self.moving: dict[int, list[int]] = {}  # ways whose latency or loss changes: copies that no flow is on
@@ -89,7 +89,7 @@ class Ways:
         except TopologyError:
             self._numbers = {way: number for way, number in self._numbers.items() if number < before}
             self.moving = {number: copies for number, copies in self.moving.items() if number < before}
-            del self.forward[before:], self.backward[before:], self._ways[before:]
+            del self.forward[before:], self.backward[before:], self.ends[before:]
             raise
         return found
 
@@ -106,7 +106,7 @@ class Ways:
             back = network.path(target, source) if self.model.cross_traffic > 0 else []
             self.forward.append(way)
             self.backward.append(tuple(back))
-            self._ways.append((behind, network.with_ports(back, target, source) if back else ()))
+            self.ends.append((behind, network.with_ports(back, target, source) if back else ()))
             if moving(network.changes, (*way, *back)):
                 self.moving[self._numbers[behind]] = []
         return self._numbers[behind]
@@ -114,7 +114,7 @@ class Ways:
     def _learn(self) -> None:
         """Give the engine the ways that it does not know: each is two of its routes, a cold and a warm connection."""
         network, known = self.book.network, 0 if self.engine is None else len(self.engine.route) // 2
-        forward, backward = ([both[k] for both in self._ways[known:]] for k in range(2))
+        forward, backward = ([both[k] for both in self.ends[known:]] for k in range(2))
         table = route_table(self.links, forward, backward, self.model)
         if unlimited(table).any():
             way = self.forward[known + int(np.nonzero(unlimited(table))[0][0])]
@@ -137,17 +137,23 @@ class Ways:
     def copy(self, way: int, warm: bool, now: float) -> int:
         """A copy of a way for one flow, with the latency and loss of its start."""
         if not self.moving[way]:
-            for each, free in self.moving.items():
-                if not free:
-                    free.append(len(self.forward))
-                    self.forward.append(self.forward[each])
-                    self.backward.append(self.backward[each])
-                    self._ways.append(self._ways[each])
-            self._learn()
+            lacking = [each for each, free in self.moving.items() if not free]
+            for each, made in zip(lacking, self.copies(lacking), strict=True):
+                self.moving[each].append(made)
         number = self.moving[way].pop()
         changes = self.book.network.changes
-        self.engine.route[2 * number + warm] = row_at(now, self.links, changes, *self._ways[way], self.model, warm)
+        self.engine.route[2 * number + warm] = row_at(now, self.links, changes, *self.ends[way], self.model, warm)
         return number
+
+    def copies(self, ways: Sequence[int]) -> range:
+        """The numbers of new copies of ways, one of each."""
+        before = len(self.forward)
+        for each in ways:
+            self.forward.append(self.forward[each])
+            self.backward.append(self.backward[each])
+            self.ends.append(self.ends[each])
+        self._learn()
+        return range(before, len(self.forward))
 
 
 class Flows(Ways):

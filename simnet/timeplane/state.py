@@ -39,6 +39,11 @@ class Places(NamedTuple):
     offset: Any
     own: Any  # seconds that a serial receiver takes; over shared links the message's bytes
     busy: Any  # float64 (K, P)
+    # over links that change with time and share nothing; else of no width. There `offset` and `busy` are moments
+    size: Any  # float64 (K,): bytes of a message
+    sent: Any  # float64 (K, E): bytes of each, what is sent again included
+    attempts: Any  # int64 (K, E)
+    began: Any  # float64 (K, E): when each message's turn at its port came
 
 
 class Edges(NamedTuple):
@@ -50,20 +55,61 @@ class Edges(NamedTuple):
     port_messages: Any  # int64 (T, P + 1): where a port's messages begin
     edge: Any  # int64 (T, E)
     target: Any  # int64 (T, E)
-    way: Any  # int64 (T, E): over shared links, the number of its way
+    way: Any  # int64 (T, E): over links that are shared or change, the number of its way
+    varies: Any  # int64 (T, 1): 1 where some of the links change with time
 
 
-class Shifts(NamedTuple):
-    """The bandwidths over time of Q links (see `simnet.network.flows.traces.Steps`), and the changes that come next."""
+class Pieces(NamedTuple):
+    """Q values over time; see `simnet.network.flows.traces.Steps`."""
 
-    link: Any  # int64 (Q,)
     ptr: Any  # int64 (Q + 1,): where each one's times begin
     times_s: Any  # float64
     values: Any  # float64
     before: Any  # float64 (Q,)
     period_s: Any  # float64 (Q,)
+
+
+class Shifts(NamedTuple):
+    """The bandwidths over time of Q links, and the changes that come next."""
+
+    link: Any  # int64 (Q,)
+    rates: Pieces
     coming_s: Any  # float64 (max(Q, 1),): a heap by time, then number; infinite where there is none
     coming: Any  # int64 (max(Q, 1),): whose
+
+
+class Timed(NamedTuple):
+    """L links that share nothing and of which some change with time, and W ways over them."""
+
+    bandwidth: Any  # float64 (L,)
+    latency_s: Any  # float64 (L,)
+    rate_of: Any  # int64 (L,): the number among the bandwidths over time, or -1
+    latency_of: Any  # int64 (L,)
+    rates: Pieces
+    latencies: Pieces
+    ptr: Any  # int64 (W + 1,)
+    hop: Any  # int64: the links of each way, one after another
+
+
+class Moving(NamedTuple):
+    """L links, some of whose latency or loss changes with time, and W ways over them; empty where none does."""
+
+    model: Any  # float64 (4,): latency factor, weight (bytes; below 0: none), largest window (bytes), 1 for TCP
+    bandwidth: Any  # float64 (L,)
+    latency_s: Any  # float64 (L,)
+    loss: Any  # float64 (L,)
+    no_burst: Any  # float64 (L,): the probability that no burst begins at a packet
+    fatpipe: Any  # bool (L,)
+    latency_of: Any  # int64 (L,): the number among the latencies over time, or -1
+    loss_of: Any  # int64 (L,)
+    latencies: Pieces
+    losses: Pieces
+    there_ptr: Any  # int64 (W + 1,)
+    there: Any  # int64: the links of each way, one after another
+    back_ptr: Any
+    back: Any
+    free: Any  # int64 (W,): a copy of the way that no flow is on, -1 if there is none, -2 where the way stays the same
+    next: Any  # int64 (W,): of a free copy, the next one
 
 
 class Others(NamedTuple):
@@ -80,12 +126,15 @@ class Others(NamedTuple):
 class Carried(NamedTuple):
     """Whose the flows of an engine of F slots are, and notes for Python; W ways."""
 
-    message: Any  # int64 (F, 5): place (-1: of others), edge, target, sender, way
+    message: (
+        Any  # int64 (F, 6): place (-1: of others), edge, target, sender, way, and the copy of it that the flow is on
+    )
     handed_s: Any  # float64 (F,)
     opened: Any  # int64 (W,): 1 where a connection is open
     notes: Any  # int64 (cap, 3): kind, and (round, way), (place, edge) or (stream, way)
     amounts: Any  # float64 (cap,)
     shifts: Shifts
+    moving: Moving
     others: Others
 
 

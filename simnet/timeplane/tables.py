@@ -20,9 +20,9 @@ class EdgeTable:
     """What each host sends over the sets of edges met so far."""
 
     def __init__(self, n: int, ways_of: Callable[[EdgeSet], list[int]] | None = None) -> None:
-        self.n, self.ways_of = n, ways_of  # over shared links: the number of each edge's way
+        self.n, self.ways_of = n, ways_of  # the number of each edge's way, if need be
         self.sets: list[EdgeSet] = []
-        self.rows = c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(7)))
+        self.rows = c.Edges(*(np.zeros((0, 0), np.int64) for _ in range(8)))
         self.most_out = 1  # the largest number of messages that a host sends at once
 
     @property
@@ -47,7 +47,7 @@ class EdgeTable:
 
     def _fill(self, k: int, edges: EdgeSet) -> None:
         rows, widest, ports = len(self.sets), self.widest, self.most_ports
-        shapes = [(rows, self.n + 1), (rows, ports), (rows, ports), (rows, ports + 1), *[(rows, widest)] * 3]
+        shapes = [(rows, self.n + 1), (rows, ports), (rows, ports), (rows, ports + 1), *[(rows, widest)] * 3, (rows, 1)]
         self.rows = c.Edges(*(_fitted(a, shape) for a, shape in zip(self.rows, shapes, strict=True)))
         order = np.argsort(edges.port_host, kind="stable")  # ports by host, each with its messages in order
         sizes = np.diff(np.append(edges.port_starts, edges.size))[order]
@@ -62,6 +62,7 @@ class EdgeTable:
         rows_.edge[k, : edges.size], rows_.target[k, : edges.size] = messages, edges.target[messages]
         if self.ways_of is not None:
             rows_.way[k, : edges.size] = np.array(self.ways_of(edges), np.int64)[messages]
+        rows_.varies[k] = edges.varies
         if edges.size:
             self.most_out = max(self.most_out, int(np.bincount(edges.source).max()))
 
@@ -74,11 +75,10 @@ def longer(array: np.ndarray) -> np.ndarray:
 def no_places(n: int) -> c.Places:
     """Room for no exchange yet."""
     whole, real = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape))
-    return c.Places(
-        *(whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)),
-        *(real(0, n) for _ in range(5)),
-        *(real(0, 0) for _ in range(4)),
-    )
+    parts: list[Any] = [whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)]
+    parts += [real(0, n) for _ in range(5)] + [real(0, 0) for _ in range(4)]
+    parts += [real(0), real(0, 0), whole(0, 0), real(0, 0)]
+    return c.Places(*parts)
 
 
 def _fitted(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ most `gamma` / (2 latency), and every link of the way back carries `cross_traffi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +70,7 @@ def route_table(
     bandwidths, latencies, shared = bandwidth.tolist(), latency.tolist(), (~links.fatpipe).tolist()
     lossy = bool(links.loss.any() or links.burst.any())
     for r, (there, back) in enumerate(zip(forward, backward, strict=True)):
-        latency_s = sum(latencies[k] for k in there)
+        latency_s = added(latencies[k] for k in there)
         taken: dict[int, float] = {}
         for k in there:
             taken[k] = taken.get(k, 0.0) + model.forward_share
@@ -84,7 +84,7 @@ def route_table(
         starts.append(len(used))
         penalty = 1.0
         if model.weight_s is not None and latency_s > 0.0:  # without latency the penalty is 1, as in SimGrid
-            penalty = latency_s + sum(model.weight_s / bandwidths[k] for k in there)
+            penalty = latency_s + added(model.weight_s / bandwidths[k] for k in there)
         most = min((bandwidths[k] for k in there if not shared[k]), default=np.inf)
         if latency_s > 0.0:
             most = min(most, model.gamma / (2 * latency_s))
@@ -111,8 +111,8 @@ def _tcp_route(
     bandwidth: list[float], latency: list[float], there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray
 ) -> None:
     """What TCP knows of a route's times: a packet is sent on by a link when it has come whole."""
-    one_way = sum(latency[k] + PACKET / bandwidth[k] for k in there)
-    rtt = one_way + sum(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
+    one_way = added(latency[k] + PACKET / bandwidth[k] for k in there)
+    rtt = one_way + added(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
     last = next((k for k in reversed(there) if bandwidth[k] < np.inf), None)
     first_byte = one_way - (PACKET / bandwidth[last] if last is not None else 0.0)
     row[WAIT_S] = first_byte if warm else rtt + first_byte
@@ -139,6 +139,14 @@ def lost_by(events: Sequence[float]) -> np.ndarray:
         by = by / by[-1] if by[-1] > 0.0 else by
         by[-1] = 1.0
     return by
+
+
+def added(numbers: Iterable[float]) -> float:
+    """Their sum, one after another: from Python 3.12 on `sum` makes up for rounding, and compiled code does not."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total
 
 
 def burst_events(to_bad: float, to_good: float, loss: float) -> float:
