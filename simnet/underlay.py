@@ -17,6 +17,7 @@ from simnet.network.background import Stream
 from simnet.network.changing import read_link_trace
 from simnet.network.network import LinkSpec, Network
 from simnet.scenario import Scenario
+from simnet.sections import Tcp
 from simnet.topology import Topology
 from simnet.units import human
 
@@ -111,6 +112,8 @@ def build_network(scenario: Scenario, graph: nx.Graph) -> Network:
         down_bytes_per_s=down,
         folder=scenario.base_dir,
     )
+    if section.model != "tcp" and section.tcp != Tcp():
+        network.notes += (f"network.tcp is left out: it is for `model: tcp`, and this is {section.model}",)
     number = {v: i for i, v in enumerate(network.node_names)}
     network.sites = np.array([number[v] for v in sites_of(graph)])
     network.background = streams_of(scenario, graph, network, number)

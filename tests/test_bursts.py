@@ -308,7 +308,7 @@ def test_links_and_edges_say_bursts_queues_and_fatpipes_of_their_own() -> None:
     assert not net.notes
 
 
-def test_a_fatpipe_is_not_shared_and_a_queue_without_tcp_is_told_unused() -> None:
+def test_a_fatpipe_is_not_shared_and_what_only_tcp_has_is_told_unused() -> None:
     def seconds(**link: Any) -> float:
         network = {"graph": switch(6), "model": "maxmin", "link": {"bandwidth": "1 Mbit/s", "latency": 0, **link}}
         record = go(
@@ -318,9 +318,11 @@ def test_a_fatpipe_is_not_shared_and_a_queue_without_tcp_is_told_unused() -> Non
 
     assert seconds() == pytest.approx(2 * 0.008)
     assert seconds(fatpipe=True) == pytest.approx(0.008)
-    network = {"nodes": 4, "model": "maxmin", "link": {"queue": "10 kB"}}
-    notes = simnet.prepare.prepare(simnet.Scenario.of(base(DPSGD(), network=network))).network.notes
-    assert len(notes) == 1 and "queues are left out" in notes[0]
+    only = {"link": {"queue": "10 kB"}, "tcp": {"control": "reno"}}
+    for model, words in (("maxmin", ["queues are left out", "network.tcp is left out"]), ("tcp", [])):
+        network = {"nodes": 4, "model": model, **only}
+        notes = simnet.prepare.prepare(simnet.Scenario.of(base(DPSGD(), network=network))).network.notes
+        assert [any(word in note for word in words) for note in notes] == [True] * len(words)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

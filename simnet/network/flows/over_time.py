@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from simnet.network.flows.links import Links
-from simnet.network.flows.models import Model, RouteTable, route_table
+from simnet.network.flows.models import Model, route_table
 from simnet.network.flows.moves import set_capacity
 from simnet.network.flows.state import Engine
 from simnet.network.flows.traces import Changes, Trace
@@ -67,9 +67,13 @@ class Starts:
 
     def make(self, engine: Engine, begun: np.ndarray) -> None:
         """The changes of the next instant, for the transfers that have not begun, bool (F,)."""
-        now = self.next_s
-        rows: RouteTable = route_table(self._links_at(now), *self._ways, self._model, self._warm)
-        engine.route[~begun] = rows.route[self._way[~begun]]
+        now, coming = self.next_s, np.flatnonzero(~begun)
+        if not len(coming):
+            self.next_s = np.inf
+            return
+        needed, which = np.unique(self._way[coming], return_inverse=True)
+        forward, backward = ([ways[r] for r in needed] for ways in self._ways)
+        engine.route[coming] = route_table(self._links_at(now), forward, backward, self._model, self._warm).route[which]
         self.next_s = self._after(now)
 
     def _links_at(self, t: float) -> Links:
