@@ -140,8 +140,8 @@ def test_our_own_names_begin_with_simnet() -> None:
 
 # the tier that numba makes
 _NUMBA = (
-    "compiled", "compiled_cuts", "compiled_flows", "compiled_others", "compiled_parts", "compiled_room",
-    "compiled_rows", "compiled_shared", "compiled_shifts", "compiled_turns", "events", "pairwise",
+    "compiled", "compiled_cuts", "compiled_fates", "compiled_flows", "compiled_others", "compiled_parts",
+    "compiled_room", "compiled_rows", "compiled_shared", "compiled_shifts", "compiled_turns", "events", "pairwise",
     "pairwise_loop", "state", "tables",
 )  # fmt: skip
 COMPILED = {f"simnet.timeplane.{name}" for name in _NUMBA}

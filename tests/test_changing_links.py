@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import simnet
 import simnet.network.changing
+import simnet.prepare
 import simnet.timeplane.flows
 from simnet.errors import ScenarioError, Starved
 from simnet.models.algorithms.ad_psgd import ADPSGD
@@ -22,6 +23,7 @@ from simnet.models.algorithms.dpsgd import DPSGD
 from simnet.models.algorithms.fedavg import FedAvg
 from simnet.models.topologies.underlays import dumbbell, switch
 from simnet.network.changing import WayInTime
+from simnet.network.fate import FateInTime, Fates
 from simnet.network.flows.traces import Changes, Steps, Trace, read_changes
 from tests.programs import Gossips, Overlaps, base, go
 from tests.shared import shared_dir
@@ -333,11 +335,39 @@ def test_absences_and_departures_over_links_that_change(folder: Path) -> None:
 
 
 def test_faster_tiers_say_that_links_change(folder: Path) -> None:
-    for model in ("independent", "maxmin"):
-        made = scenario(DPSGD(), {"nodes": 4, "model": model, "link": {"trace": "all.csv"}})
-        for tier, words in (("arrays", "links change with time"), ("compiled", "the loss of links changes with time")):
-            with pytest.raises(ScenarioError, match=words):
-                go(made, tier)
+    made = scenario(DPSGD(), {"nodes": 4, "link": {"trace": "all.csv"}})
+    for tier, words in (("arrays", "links change with time"), ("compiled", "ports send again what is lost")):
+        with pytest.raises(ScenarioError, match=words):
+            go(made, tier)
+
+
+@settings(max_examples=60)
+@given(data=st.data(), policy=st.sampled_from(("retry", "drop", "symmetric")), bursty=st.booleans())
+def test_messages_drawn_at_once_are_those_drawn_one_by_one(data: Any, policy: str, bursty: bool) -> None:
+    """In whatever order they start, and however they are parted; over ways of one link and of several."""
+    graph = dumbbell(4)
+    graph.add_edge(0, 1)
+    for edge in graph.edges:
+        values = np.array(data.draw(st.lists(st.sampled_from((0.0, 0.2, 0.6)), min_size=2, max_size=2)))
+        if data.draw(st.booleans()):
+            graph.edges[edge]["trace"] = Changes(loss=Steps(np.array([0.0, 1.0]), values, 0.0, 2.0))
+    link = {"loss": 0.1, **({"burst": {"to_bad": 0.1, "to_good": 0.5}} if bursty else {})}
+    sections = scenario(DPSGD(), {"graph": graph, "policy": policy, "link": link}, topology="complete")
+    plan = simnet.prepare.prepare(simnet.Scenario.of(sections))
+    edges, _ = plan.book().edges(plan.topology, 0, "node")
+    one, other = (Fates(plan.network, 3).of(("x",), edges, 5000) for _ in range(2))
+    if not isinstance(one, FateInTime):
+        return
+    order = np.array(data.draw(st.permutations(range(edges.size))))[: data.draw(st.integers(0, edges.size))]
+    times = np.array([data.draw(st.sampled_from((0.5, 1.0, 1.7))) for _ in order])
+    for e, t in zip(order.tolist(), times.tolist(), strict=True):
+        one.draw(e, t)
+    assert isinstance(other, FateInTime)
+    turn = data.draw(st.integers(0, len(order)))
+    for part in (slice(turn), slice(turn, None)):
+        other.draw_all(order[part], times[part])
+    for name in ("drawn_E", "again_E", "attempts_E", "delivered_E", "hop_packets_H", "hop_lost_H"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
 
 
 def test_an_estimate_simulates_every_round(folder: Path) -> None:

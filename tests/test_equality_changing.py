@@ -50,10 +50,13 @@ def steps(draw: st.DrawFn, values: tuple[float, ...]) -> Steps:
 
 
 @st.composite
-def changes(draw: st.DrawFn, model: str) -> Changes:
+def changes(draw: st.DrawFn, network: dict[str, Any]) -> Changes:
     """What of a link changes: one thing at least."""
+    again = network["policy"] == "retry"
+    in_turn = again and network.get("model", "independent") == "independent"  # left to the plain walker
     latency = draw(steps((0.0, 0.0013, 0.006, 0.011))) if draw(st.booleans()) else None
-    loss = draw(steps((0.0, 0.1, 0.3))) if model == "tcp" and draw(st.booleans()) else None
+    losses = (0.0, 0.1, 0.3) if again else (0.0, 0.3, 0.9)
+    loss = draw(steps(losses)) if not in_turn and draw(st.booleans()) else None
     made = draw(rates()) if draw(st.booleans()) or (latency is None and loss is None) else None
     return Changes(made, latency, loss)
 
@@ -92,7 +95,7 @@ def changing(draw: st.DrawFn, with_others: bool = False) -> dict[str, Any]:
     hosts = sum(1 for _, router in network["graph"].nodes(data="router") if not router)
     for _, _, data in network["graph"].edges(data=True):
         if draw(st.integers(0, 2)):
-            data["trace"] = draw(changes(network["model"]))
+            data["trace"] = draw(changes(network))
     if with_others:
         network["background"] = draw(others(hosts))
     return scenario
@@ -109,7 +112,7 @@ def alone(draw: st.DrawFn) -> dict[str, Any]:
     network["graph"] = draw(st.sampled_from((nx.complete_graph, switch, dumbbell)))(n)
     for _, _, data in network["graph"].edges(data=True):
         if draw(st.integers(0, 2)):
-            data["trace"] = draw(changes("independent"))
+            data["trace"] = draw(changes(network))
     scenario["record"] |= {"timeline": draw(st.booleans())}
     return scenario
 

@@ -200,6 +200,32 @@ class FateInTime(Fate):
         )  # fmt: skip
         self.hop_packets_H[hops], self.hop_lost_H[hops] = fate.hop_packets_H, fate.hop_lost_H
 
+    def draw_all(self, edges_M: np.ndarray, times_M: np.ndarray) -> None:
+        """`draw` for M messages at once, in the order in which they are handed over."""
+        sizes_M = np.diff(self._edges.hop_ptr)[edges_M]
+        for size in np.unique(sizes_M).tolist():  # a draw's counters go by the links of its way
+            of_size = np.flatnonzero(sizes_M == size)
+            e = edges_M[of_size]
+            way, hops = self._ways(e, times_M[of_size])
+            fate = _sequential([key[e] for key in self._keys], way, self.packets_E[e], self._again)
+            self.again_E[e], self.attempts_E[e], self.delivered_E[e] = fate.again_E, fate.attempts_E, fate.delivered_E
+            self.hop_packets_H[hops], self.hop_lost_H[hops] = fate.hop_packets_H, fate.hop_lost_H
+        self.drawn_E[edges_M] = True
+
+    def _ways(self, edges_M: np.ndarray, times_M: np.ndarray) -> tuple[_OneWay, np.ndarray]:
+        """The hops of M messages, each as they are when it starts, and the places of these hops among all."""
+        known = self._edges
+        sizes_M = np.diff(known.hop_ptr)[edges_M]
+        ptr = np.concatenate(([0], np.cumsum(sizes_M)))
+        hops = np.repeat(known.hop_ptr[edges_M] - ptr[:-1], sizes_M) + np.arange(ptr[-1])
+        loss, seen = known.loss_H[hops], dict[tuple[int, float], float]()
+        for place, (h, t) in enumerate(zip(hops.tolist(), np.repeat(times_M, sizes_M).tolist(), strict=True)):
+            if (steps := known.loss_of.get(h)) is not None:
+                if (id(steps), t) not in seen:
+                    seen[id(steps), t] = steps.at(t)
+                loss[place] = seen[id(steps), t]
+        return _OneWay(ptr, loss, known.chain_H[hops], known.bursty, len(edges_M)), hops
+
 
 class SymmetricInTime(FateInTime):
     """The same under `symmetric`: the first message of a pair that is handed over decides for both."""
@@ -216,6 +242,25 @@ class SymmetricInTime(FateInTime):
         self.drawn_E[e] = True
         self.hop_packets_H[hops] = packets
         self.hop_lost_H[hops.stop - 1] = 0 if self.delivered_E[e] else packets
+
+    def draw_all(self, edges_M: np.ndarray, times_M: np.ndarray) -> None:
+        """`draw` for M messages at once, in the order in which they are handed over."""
+        back_M, turn_M = self._edges.reverse_E[edges_M], np.arange(len(edges_M))
+        turn_E = np.full(self._edges.size, len(edges_M))
+        turn_E[edges_M] = turn_M
+        decides_M = ~self.drawn_E[back_M] & (turn_M < turn_E[back_M])
+        e, back = edges_M[decides_M], back_M[decides_M]
+        if len(e):
+            both = np.stack((e, back), 1).ravel()
+            way, _ = self._ways(both, np.repeat(times_M[decides_M], 2))
+            through = _both_get_through(way, self.packets_E[both], self._keys[0][both], np.arange(len(both)) ^ 1)
+            self.delivered_E[e] = through[::2]
+        self.delivered_E[edges_M[~decides_M]] = self.delivered_E[back_M[~decides_M]]
+        _, hops = self._ways(edges_M, times_M)
+        self.hop_packets_H[hops] = np.repeat(self.packets_E[edges_M], np.diff(self._edges.hop_ptr)[edges_M])
+        lost_M = np.where(self.delivered_E[edges_M], 0, self.packets_E[edges_M])
+        self.hop_lost_H[self._edges.hop_ptr[edges_M + 1] - 1] = lost_M
+        self.drawn_E[edges_M] = True
 
 
 def _both_get_through(edges: Hops, packets: np.ndarray, keys: np.ndarray, reverse_E: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ from simnet.timeplane.compiled_parts import (
     SHOWN,
     SIZE,
     SPANS,
+    STARTS,
     STILL,
     UNFINISHED,
     WHO,
@@ -73,7 +74,7 @@ __all__ = ["NOBODY", "Calendar", "Carried", "Edges", "Heap", "Hosts", "Places", 
 WORK, EXCHANGE, START, FINISH, WAIT = Op.WORK, Op.EXCHANGE, Op.START, Op.FINISH, Op.WAIT
 # why a call returns
 ENDED, UNTIL, NEEDS_ENTRY, NEEDS_PLACE, NEEDS_ROOM, REPORTED, CLOSED, DEPARTED, NEEDS_ABSENCES = range(9)
-NEEDS_FLOWS, NEEDS_COPIES, NEVER_OPEN = 9, 10, 11
+NEEDS_FLOWS, NEEDS_COPIES, NEEDS_FATES, NEVER_OPEN = 9, 10, 11, 12
 NEARLY = 1.0 + 1e-9  # what happens within rounding of an instant is of that instant: absences are known so far
 
 
@@ -287,6 +288,11 @@ def walk(
             if last_t > known_s[0]:
                 clock[1] = last_t
                 return NEEDS_ABSENCES
+        if op != FINISH:
+            if active[s, i] and places.fates_s[s, i] <= now:
+                return NEEDS_FATES
+            places.turn[s, i] = state[STARTS]
+            state[STARTS] += 1
         if op != FINISH and engine is not None:
             k = x_edges[s]
             if active[s, i] and host_ports[k, i] < host_ports[k, i + 1]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from simnet.errors import Starved
 from simnet.exchange import INF
+from simnet.network.fate import FateInTime
 from simnet.timeplane import compiled_parts as st
 from simnet.timeplane.departures import ALL_LEFT, who
 from simnet.timeplane.settle import entered_E, take_back
@@ -94,8 +95,9 @@ def cut(walk: CompiledWalker, last: int, row: int) -> None:
     ahead: list[Any] = [
         (x, entered_E(x, (walk.gone & (walk.places.start[s] == INF)).tolist()))
         for x, s in walk.open.values()
-        if not x.closed and walk.account.until == INF
+        if not x.closed and walk.account.until == INF and not isinstance(x.fate, FateInTime)
     ]
+    ahead += [(x, x.fate.drawn_E) for x, _ in walk.open.values() if not x.closed and isinstance(x.fate, FateInTime)]
     walk.account.cut_by_round(last, ahead)
     hosts = walk.hosts
     made = hosts.times[row] < INF

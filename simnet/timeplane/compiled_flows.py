@@ -13,10 +13,9 @@ from simnet.errors import Starved
 from simnet.network import changing
 from simnet.network.flows.state import FREE, FREE_COUNT, PHASE, TAG, with_room
 from simnet.network.flows.tcp import PACKET
-from simnet.network.network import EdgeSet, Network
+from simnet.network.network import EdgeSet
 from simnet.timeplane import compiled as c
 from simnet.timeplane import compiled_parts as st
-from simnet.timeplane.account import NeedsWalker
 from simnet.timeplane.background import FIRST_TAG
 from simnet.timeplane.compiled_others import OthersAhead
 from simnet.timeplane.compiled_rows import give_copies, moving_of, with_ways
@@ -26,12 +25,6 @@ from simnet.timeplane.settle import learn_late
 
 if TYPE_CHECKING:
     from simnet.timeplane.events import CompiledWalker
-
-
-def check_changes(network: Network) -> None:
-    """Raises NeedsWalker for links that change with time in a way that only the plain walker follows."""
-    if network.model != "tcp" and any(change.loss is not None for change in network.changes.values()):
-        raise NeedsWalker("the loss of links changes with time")
 
 
 class SharedLinks:

@@ -19,7 +19,8 @@ SETTLING, DUE, TAGS, NOTES, UNFINISHED, WARM, OVERHEAD = range(12, 19)
 # flows under way, messages among them, and of others so far; 1 + the stream of others whose next flow begins now, or 0;
 # changes of bandwidth since anything last moved (-1: too many), and how many are waited for
 FLYING, UNDER_WAY, OTHERS, FLOW_OF, STILL, PATIENCE = range(19, 25)
-STATE_SIZE = 25
+STARTS = 25  # how often a host has started an exchange
+STATE_SIZE = 26
 RESUME, LEFT, DEADLINE, FIRST_BIT, DEPARTURE, SETTLE, NEXT, FLOW = range(8)  # kinds of events
 # kinds of notes: bytes of a message; packets sent again; an arrival after its exchange; and of the flows of others
 SENT, AGAIN, LATE, OTHER_SENT, OTHER_AGAIN = range(5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simnet.errors import ProgramError
+from simnet.exchange import INF
 from simnet.jit import kept
 from simnet.network.network import EdgeSet, Network
 from simnet.timeplane import compiled_parts as st
@@ -60,6 +61,7 @@ def raise_never_open(walk: CompiledWalker) -> None:
     s, e = int(walk.state[st.WHO]), int(walk.state[st.FLOW_OF])
     x = walk.at[s]
     assert x is not None
+    walk.places.start[s, walk.state[st.CURRENT]] = INF  # what it had handed over before is not entered
     Way(x.edges, x.payload_bytes + walk.book.network.header_bytes, x.fate).go(e, float(walk.places.began[s, e]))
     raise ProgramError("a message gets through after all")
 

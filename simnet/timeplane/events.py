@@ -22,7 +22,8 @@ from simnet.timeplane import compiled as c
 from simnet.timeplane import compiled_parts as st
 from simnet.timeplane.account import SHOWN_NODES, SHOWN_ROUNDS, Account, Hooks, NeedsWalker, Values
 from simnet.timeplane.compiled_cuts import check_starved, cut, depart, leave_waiting, stop_waiting
-from simnet.timeplane.compiled_flows import SharedLinks, check_changes
+from simnet.timeplane.compiled_fates import fates_in_time
+from simnet.timeplane.compiled_flows import SharedLinks
 from simnet.timeplane.compiled_room import grow, more_events, more_places
 from simnet.timeplane.compiled_turns import TimedLinks, raise_never_open
 from simnet.timeplane.settle import enter_arrivals, entered_E, settle
@@ -36,7 +37,6 @@ class CompiledWalker:
     """Runs one recording for all hosts."""
 
     def __init__(self, book: Book, recording: Recording, account: Account, values: Values, hooks: Hooks) -> None:
-        check_changes(book.network)
         self.book, self.recording, self.account, self.values, self.hooks = book, recording, account, values, hooks
         self.env = simpy.Environment()
         n, network = book.n, book.network
@@ -78,6 +78,7 @@ class CompiledWalker:
         self.at: list[Exchange | None] = []  # place -> exchange
         self.entry_at: dict[int, Entry] = {}  # place -> the entry by which it is finished
         self.shared = SharedLinks(self) if network.model != "independent" else None
+        self.fates = fates_in_time(self)
         self.timed = TimedLinks(network) if network.changes and self.shared is None else None
         numbered = self.shared or self.timed
         self.places, self.edges = no_places(n), EdgeTable(n, numbered.ways_of if numbered else None)
@@ -118,6 +119,8 @@ class CompiledWalker:
                     self.shared.tell_others()
                 elif why == c.NEEDS_COPIES and self.shared is not None:
                     self.shared.give_copies()
+                elif why == c.NEEDS_FATES and self.fates is not None:
+                    self.fates.tell()
                 elif why == c.NEVER_OPEN and self.shared is not None:
                     raise self.shared.never_open()
                 elif why == c.NEVER_OPEN:
@@ -127,6 +130,7 @@ class CompiledWalker:
             self.env.run(until=max(float(self.clock[0]), np.nextafter(0.0, 1.0)))  # SimPy's clock, for whoever reads it
             self._end(until)
         finally:
+            self._enter_fates()
             self._enter()
 
     def _begin(self) -> None:
@@ -189,8 +193,14 @@ class CompiledWalker:
         account.finish_s[:] = hosts.finish_s
         account.reports_n += hosts.reports
 
+    def _enter_fates(self) -> None:
+        """Enter what was sent over links whose loss changes."""
+        if self.fates is not None:
+            self.fates.enter_all()
+
     def report(self) -> None:
         """All hosts that are still there have made a report: tell the run."""
+        self._enter_fates()
         index = int(self.state[st.FIRST_REPORT])
         row = index % len(self.hosts.made)
         times = self.hosts.times[row].copy()
@@ -298,6 +308,9 @@ class CompiledWalker:
         places.offset[s, : edges.size], places.busy[s, : len(busy_P)] = offset_E, busy_P
         shared = self.shared is not None
         places.own[s, : edges.size] = sent_bytes(edges, size, x.fate) if shared else size * edges.seconds_per_byte_E
+        places.fates_s[s] = INF
+        if self.fates is not None:
+            self.fates.open(x, s)
         if self.timed is not None:
             places.size[s], places.sent[s, : edges.size] = size, sent_bytes(edges, size, x.fate)
             places.attempts[s, : edges.size] = 1 if x.fate is None else x.fate.attempts_E
@@ -336,6 +349,8 @@ class CompiledWalker:
                 del self.open[x.id]
 
     def _settle(self, x: Exchange, s: int) -> None:
+        if self.fates is not None:
+            self.fates.enter(x, s)
         places, e = self.places, x.edges.size
         entered = self.account.until == INF
         settle(self.account, x, places.start[s], places.arrival[s, :e], places.leave[s], entered, True)

@@ -39,6 +39,8 @@ class Places(NamedTuple):
     offset: Any
     own: Any  # seconds that a serial receiver takes; over shared links the message's bytes
     busy: Any  # float64 (K, P)
+    turn: Any  # int64 (K, n): in which order hosts started
+    fates_s: Any  # float64 (K, n): until when it is known what a host would send; see `compiled_fates`
     # over links that change with time and share nothing; else of no width. There `offset` and `busy` are moments
     size: Any  # float64 (K,): bytes of a message
     sent: Any  # float64 (K, E): bytes of each, what is sent again included

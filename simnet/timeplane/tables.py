@@ -77,7 +77,7 @@ def no_places(n: int) -> c.Places:
     whole, real = (lambda *shape: np.zeros(shape, np.int64)), (lambda *shape: np.zeros(shape))
     parts: list[Any] = [whole(0), whole(0), real(0), whole(0), whole(0), whole(0), np.zeros((0, n), bool), whole(0, n)]
     parts += [real(0, n) for _ in range(5)] + [real(0, 0) for _ in range(4)]
-    parts += [real(0), real(0, 0), whole(0, 0), real(0, 0)]
+    parts += [whole(0, n), real(0, n), real(0), real(0, 0), whole(0, 0), real(0, 0)]
     return c.Places(*parts)
 
 
