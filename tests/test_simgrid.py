@@ -309,7 +309,7 @@ def test_hosts_that_are_not_there_are_refused(tmp_path: Path) -> None:
     read(tmp_path, HOSTS + LINKS + route("a", "b", "k") + route("a", "c", "l"))
     with pytest.raises(ScenarioError, match=r"try.yaml:2:\d+ flows.0.to: there is no host 'bb' in p.xml; did you mean"):
         transfers(tmp_path, "{from: a, to: bb, bytes: 1 MB}")
-    with pytest.raises(TopologyError, match="no route leads from host b to host c"):
+    with pytest.raises(TopologyError, match=r"try.yaml:2:\d+ flows.0: p.xml: no route leads from host b to host c"):
         transfers(tmp_path, "{from: b, to: c, bytes: 1 MB}")
     with pytest.raises(InputError, match="says nothing of flows: name it in a YAML file"):
         simnet.transfer_times(tmp_path / "p.xml")

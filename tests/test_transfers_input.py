@@ -123,6 +123,7 @@ flows:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("{a: {}, b: {}, c: {}}", "[a, b, c]", "net.yaml:1:8 hosts: must be a mapping, which may give"),
         ("[a, b]", "[a, a]", "net.yaml:3:15 links.0.between: joins a node to itself"),
         ("1 MB/s}", "1 MB/s, loss: 100 %}", "net.yaml:3:48 links.0.loss: must be below 1"),
         ("1 MB/s}", "1 MB/s, burst: {to_bad: 0.1, to_good: 0}}", "links.0.burst: loses every packet in its bad state"),

@@ -58,9 +58,13 @@ def simgrid_case(section: ImportedPlatform, places: sources.Places) -> Case:
     source = [host(flow.from_, f"flows.{i}.from") for i, flow in enumerate(section.flows)]
     target = [host(flow.to, f"flows.{i}.to") for i, flow in enumerate(section.flows)]
     ways: dict[tuple[str, str], tuple[int, ...]] = {}
-    for a, b in zip(source, target, strict=True):
-        if a != b:
-            ways[a, b] = platform.route(a, b)
+    for i, (a, b) in enumerate(zip(source, target, strict=True)):
+        if a != b and (a, b) not in ways:
+            try:
+                ways[a, b] = platform.route(a, b)
+            except TopologyError as error:
+                where = " ".join(part for part in (places.of(f"flows.{i}"), f"flows.{i}") if part)
+                raise TopologyError(f"{where}: {error}: choose other hosts") from None
             with suppress(TopologyError):  # the models that need the way back say so
                 ways[b, a] = platform.route(b, a)
     used = list(dict.fromkeys(k for way in ways.values() for k in way))

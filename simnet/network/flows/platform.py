@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from simnet import sources
 from simnet.errors import DataError, ScenarioError, TopologyError, nearest
@@ -86,6 +86,12 @@ class PlatformLink(Section):
         return [(str(self.from_), str(self.to))]
 
 
+def _named_hosts(value: Any) -> Any:
+    if isinstance(value, list):
+        raise refuse("must be a mapping, which may give each host its ports: {a: , b: {up: 20 Mbit/s}}")
+    return value
+
+
 class PlatformRoute(Section):
     """The way from one host to another, by the nodes on it."""
 
@@ -117,7 +123,7 @@ class Workload(Section):
 class Platform(Workload):
     """A platform file."""
 
-    hosts: dict[Host, HostPorts | None]
+    hosts: Annotated[dict[Host, HostPorts | None], BeforeValidator(_named_hosts)]
     routers: list[Host] = []
     links: list[PlatformLink]
     routes: list[PlatformRoute] = []
