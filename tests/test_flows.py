@@ -26,6 +26,7 @@ from simnet.network.flows.state import (
     FLOWING,
     PENALTY,
     PHASE,
+    TAG,
     WAIT_S,
     loads_of,
     make_engine,
@@ -124,7 +125,7 @@ def test_no_link_carries_more_than_it_can_and_all_that_enters_leaves(
             due = min(due, flows.start_s[order[begun]])
         live = np.nonzero(engine.slot[:, PHASE] == FLOWING)[0]
         carried += loads_of(engine) * (due - t)
-        gone[engine.slot[live, 1]] += rates_of(engine)[live] * (due - t)
+        gone[engine.slot[live, TAG]] += rates_of(engine)[live] * (due - t)
         assert (loads_of(engine) <= table.capacity * (1 + 1e-9)).all()
         t = due
         for k in range(advance(engine, t)):

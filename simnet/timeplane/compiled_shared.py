@@ -73,7 +73,7 @@ def learn(heap, places, hosts, calendar, engine, carried, state, now, again, unt
     if engine.clock[0] < now or again:
         count = advance_to(
             engine.route_start, engine.route_link, engine.route_share, engine.route, engine.link, engine.chain, flow,
-            slot, engine.entry, engine.heap_t, engine.heap_row, engine.queue_t, engine.queue_i, flows, engine.clock,
+            slot, engine.entry, engine.heap_t, engine.heap_row, engine.levels, engine.bits, flows, engine.clock,
             now,
         )  # fmt: skip
         in_order(slot, count)  # as they were handed over
@@ -147,7 +147,7 @@ def settle_network(heap, engine, carried, state, now):
     state[SETTLING] = 0
     t = next_time_of(
         engine.route_start, engine.route_link, engine.route_share, engine.route, engine.link, engine.chain,
-        engine.flow, engine.slot, engine.entry, engine.heap_t, engine.heap_row, engine.queue_t, engine.queue_i,
+        engine.flow, engine.slot, engine.entry, engine.heap_t, engine.heap_row, engine.levels, engine.bits,
         engine.state, engine.clock,
     )  # fmt: skip
     if state[FLYING] > 0:

@@ -59,11 +59,11 @@ def drive(
     """
     route_start, route_link, route_share, routes, links = e.route_start, e.route_link, e.route_share, e.route, e.link
     chain, flow, slot, entry, heap_t, heap_row = e.chain, e.flow, e.slot, e.entry, e.heap_t, e.heap_row
-    queue_t, queue_i, state, clock = e.queue_t, e.queue_i, e.state, e.clock
+    levels, bits, state, clock = e.levels, e.bits, e.state, e.clock
     while True:
         t = next_time_of(
-            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
-            queue_i, state, clock,
+            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, levels,
+            bits, state, clock,
         )  # fmt: skip
         if progress[BEGUN] < len(first):
             i = first[progress[BEGUN]]
@@ -77,8 +77,8 @@ def drive(
         elif t == np.inf:
             return ENDED
         ended = advance_to(
-            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
-            queue_i, state, clock, t,
+            route_start, route_link, route_share, routes, links, chain, flow, slot, entry, heap_t, heap_row, levels,
+            bits, state, clock, t,
         )  # fmt: skip
         for k in range(ended):
             i = slot[k, DONE_TAG]

@@ -13,7 +13,6 @@ from simnet.network.flows.state import (
     ENTRY_NEXT,
     FIRST,
     LEFT_NOW,
-    LEVEL,
     LIMIT,
     LIMITED,
     LIMITED_BY,
@@ -41,8 +40,10 @@ from simnet.network.flows.state import (
     SIZE,
     STAMP,
     TOP,
-    TOUCHED,
+    WEIGHT,
 )  # fmt: skip
+
+OFTEN = 32  # changes of a link's load, besides as many as it has flows, after which it is counted
 
 
 @inlined
@@ -50,7 +51,7 @@ def mark_flow(slot, state, f):
     """Flow f is to be settled again."""
     if slot[f, MARK] != state[STAMP]:
         slot[f, MARK] = state[STAMP]
-        slot[state[SEEDS], SEED] = f
+        state[SEED + state[SEEDS]] = f
         state[SEEDS] += 1
 
 
@@ -93,12 +94,19 @@ def count_load(route_start, route_share, flow, slot, links, chain, entry, link, 
         f = at >> shift
         if slot[f, POOL] < 0:
             load += route_share[route_start[slot[f, ROUTE]] + (at & ((1 << shift) - 1))] * flow[f, RATE]
-            if slot[f, LIMIT] != link and flow[f, LEVEL] > top:
-                top = flow[f, LEVEL]
+            if slot[f, LIMIT] != link:
+                top = max(top, flow[f, RATE] * flow[f, WEIGHT])
         at = entry[at, ENTRY_NEXT]
     links[link, LOAD] = load
     links[link, TOP] = top
     chain[link, CHANGES] = 0
+
+
+@inlined
+def count_when_due(route_start, route_share, flow, slot, links, chain, entry, link, shift):
+    """The same when the load has changed so often that rounding might pile up."""
+    if chain[link, CHANGES] > chain[link, COUNT] + OFTEN:
+        count_load(route_start, route_share, flow, slot, links, chain, entry, link, shift)
 
 
 @inlined
@@ -112,7 +120,7 @@ def pool_load(links, chain, link):
 
 
 @inlined
-def _look(chain, link):
+def look(chain, link):
     """Something changed at a link where a pool has flows: its level alone does not tell any more whether it is full."""
     pool = chain[link, POOL_HERE]
     if pool >= 0 and chain[pool, LIMITED_BY] != link:
@@ -120,15 +128,13 @@ def _look(chain, link):
 
 
 @inlined
-def touch(route_start, route_share, flow, slot, links, chain, entry, link, shift, touched_count):
-    """Put `link` into the list of those that a settling touches: nobody is open there yet."""
-    if chain[link, CHANGES] > chain[link, COUNT] + 32:  # rounding must not pile up
-        count_load(route_start, route_share, flow, slot, links, chain, entry, link, shift)
-    chain[touched_count, TOUCHED] = link
+def touch(route_start, route_share, flow, slot, links, chain, entry, link, shift):
+    """A settling touches `link`: nobody is open there yet."""
+    count_when_due(route_start, route_share, flow, slot, links, chain, entry, link, shift)
     links[link, LEFT_NOW] = links[link, CAPACITY] - links[link, LOAD] - pool_load(links, chain, link)
     links[link, PER_LEVEL] = 0.0
     chain[link, OPEN] = 0
-    _look(chain, link)
+    look(chain, link)
 
 
 @inlined
@@ -141,4 +147,4 @@ def limited_by(chain, slot, f, link):
     chain[link, LIMITED] = f
     chain[link, LIMITED_COUNT] += 1
     slot[f, LIMIT] = link
-    _look(chain, link)
+    look(chain, link)

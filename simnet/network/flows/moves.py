@@ -20,7 +20,7 @@ from simnet.jit import inlined, kept
 from simnet.network.flows import tcp
 from simnet.network.flows.events import EVENT, schedule, unschedule
 from simnet.network.flows.marks import mark_flow, mark_limited, unlimit
-from simnet.network.flows.pools import leave_pool
+from simnet.network.flows.pools import leave_pool, mark_all
 from simnet.network.flows.solve import settle
 from simnet.network.flows.state import (
     AFTER,
@@ -48,7 +48,6 @@ from simnet.network.flows.state import (
     FREE_SLOT,
     HEAP_SIZE,
     LEFT,
-    LEVEL,
     LIMIT,
     LOAD,
     LOOK,
@@ -93,7 +92,7 @@ def next_time(e):
     """When the next event is, after settling what changed at the present instant."""
     return next_time_of(
         e.route_start, e.route_link, e.route_share, e.route, e.link, e.chain, e.flow, e.slot, e.entry, e.heap_t,
-        e.heap_row, e.queue_t, e.queue_i, e.state, e.clock,
+        e.heap_row, e.levels, e.bits, e.state, e.clock,
     )  # fmt: skip
 
 
@@ -102,7 +101,7 @@ def advance(e, t):
     """Go on to time t, no later than `next_time`; gives how many flows have ended and were not taken yet."""
     return advance_to(
         e.route_start, e.route_link, e.route_share, e.route, e.link, e.chain, e.flow, e.slot, e.entry, e.heap_t,
-        e.heap_row, e.queue_t, e.queue_i, e.state, e.clock, t,
+        e.heap_row, e.levels, e.bits, e.state, e.clock, t,
     )  # fmt: skip
 
 
@@ -117,7 +116,7 @@ def add_to(route_start, route_link, routes, chain, flow, slot, entry, heap_t, he
     slot[f, ROUTE], slot[f, TAG], slot[f, SERIAL] = route, tag, state[SERIALS]
     state[SERIALS] += 1
     slot[f, LIMIT], slot[f, PHASE] = NONE, WAITING
-    flow[f, RATE] = flow[f, LEVEL] = flow[f, AFTER] = flow[f, LOST] = 0.0
+    flow[f, RATE] = flow[f, AFTER] = flow[f, LOST] = 0.0
     flow[f, MOST], flow[f, WEIGHT] = routes[route, BOUND], routes[route, PENALTY]
     flow[f, LEFT] = bytes_ / routes[route, FACTOR]
     flow[f, FINISH] = flow[f, QUEUED] = np.inf
@@ -204,14 +203,14 @@ def _look_again(heap_t, heap_row, flow, slot, state, f):
 
 @kept
 def next_time_of(
-    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t, queue_i,
+    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, levels, bits,
     state, clock,
 ):  # fmt: skip
     """`next_time`."""
     if state[SEEDS] > 0 or state[POOL_SEEDS] > 0:
         settle(
-            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
-            queue_i, state, clock, clock[0],
+            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, levels,
+            bits, state, clock, clock[0],
         )  # fmt: skip
     while state[HEAP_SIZE] > 0:
         event, t = heap_row[0, EVENT], heap_t[0]
@@ -224,15 +223,15 @@ def next_time_of(
 
 @kept
 def advance_to(
-    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t, queue_i,
+    route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, levels, bits,
     state, clock,
     t,
 ):  # fmt: skip
     """`advance`."""
     if (state[SEEDS] > 0 or state[POOL_SEEDS] > 0) and t > clock[0]:
         settle(
-            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, queue_t,
-            queue_i, state, clock, clock[0],
+            route_start, route_link, route_share, route, links, chain, flow, slot, entry, heap_t, heap_row, levels,
+            bits, state, clock, clock[0],
         )  # fmt: skip
     clock[0] = t
     horizon = t + AT_ONCE * t
@@ -314,13 +313,7 @@ def set_capacity(e, t, link, capacity):
     if e.chain[link, POOL_HERE] >= 0:
         e.chain[e.chain[link, POOL_HERE], LOOK] = 1
     if less:
-        at = e.chain[link, FIRST]
-        while at >= 0:
-            f = at >> e.state[SHIFT]
-            if e.slot[f, POOL] >= 0:
-                leave_pool(
-                    e.route_start, e.route_link, e.route_share, e.flow, e.slot, e.link, e.chain, e.entry, e.heap_t,
-                    e.heap_row, e.state, f, t,
-                )  # fmt: skip
-            mark_flow(e.slot, e.state, f)
-            at = e.entry[at, ENTRY_NEXT]
+        mark_all(
+            e.route_start, e.route_link, e.route_share, e.flow, e.slot, e.link, e.chain, e.entry, e.heap_t, e.heap_row,
+            e.state, link, t,
+        )  # fmt: skip

@@ -28,7 +28,6 @@ from simnet.network.flows.state import (
     FIRST_LINK,
     LEAST_BOUND,
     LEFT,
-    LEVEL,
     LIMIT,
     LIMITED,
     LIMITED_BY,
@@ -200,7 +199,7 @@ def _let_go(route_start, route_link, route_share, flow, slot, links, chain, entr
     rate = level / weight
     left = max(flow[f, VIRTUAL] - now, 0.0) / weight
     finish = t + left / rate if rate > 0.0 else np.inf
-    flow[f, LEFT], flow[f, SINCE], flow[f, RATE], flow[f, LEVEL] = left, t, rate, level
+    flow[f, LEFT], flow[f, SINCE], flow[f, RATE] = left, t, rate
     flow[f, FINISH] = flow[f, QUEUED] = finish
     if finish < np.inf:
         schedule(heap_t, heap_row, state, finish, slot[f, SERIAL], 2 * f)
@@ -241,6 +240,20 @@ def leave_pool(route_start, route_link, route_share, flow, slot, links, chain, e
     _let_go(route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, f, t)
     if f == root:
         plan_first(heap_t, heap_row, flow, slot, links, chain, state, pool)
+
+
+@kept
+def mark_all(route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, link, t):
+    """All flows through a link are to be settled again at time t, those of pools looked after alone."""
+    at = chain[link, FIRST]
+    while at >= 0:
+        f = at >> state[SHIFT]
+        if slot[f, POOL] >= 0:
+            leave_pool(
+                route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, f, t
+            )
+        mark_flow(slot, state, f)
+        at = entry[at, ENTRY_NEXT]
 
 
 @kept

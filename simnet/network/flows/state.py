@@ -18,33 +18,35 @@ import numpy as np
 # packets that the queue before it holds
 PENALTY, BOUND, WAIT_S, FACTOR, RTT, LOSS, BOTTLENECK, QUEUE = range(8)
 ROUTE_COLUMNS = 8
-# columns of `flow`: left = bytes (over the factor) to go at `since` until its next stop, after = those behind that
-# stop; queued = the time under which the heap holds the stop (no later than the true one, `finish`), or infinity;
-# new_rate = while settling; done_s (a list, not by flow) = when those of done_tag ended
-RATE, LEVEL, MOST, WEIGHT, LEFT, SINCE, FINISH, QUEUED, AFTER, NEW_RATE, DONE_S = range(11)
+# columns of `flow`: most = its own bound; left = bytes (over the factor) to go at `since` until its next stop, after =
+# those behind that stop; queued = the time under which the heap holds the stop (no later than the true one, `finish`),
+# or infinity; new_rate = while settling; done_s (a list, not by flow) = when those of done_tag ended
+RATE, MOST, WEIGHT, NEW_RATE, LEFT, SINCE, FINISH, QUEUED, AFTER = range(9)
 # and for TCP: length of the way to the stop, bytes; window and highest window, packets; bytes left of the burst and to
 # the next loss; packets lost; the bound while it runs; and done_lost, a list like done_s, of packets lost
-STEP, WINDOW, HIGHEST_WINDOW, BURST, TO_LOSS, LOST, RUN, DONE_LOST = range(11, 19)
+STEP, WINDOW, HIGHEST_WINDOW, BURST, TO_LOSS, LOST, RUN = range(9, 16)
 # where a pool looks after it: the pool's virtual time at which it is at its next stop
-VIRTUAL = 19
+VIRTUAL, DONE_S, DONE_LOST = range(16, 19)
 FLOW_COLUMNS = 24
-# columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); next and
-# previous flow with the same limit; mark = stamp of its last settling; new limit, and whether it has its new rate;
-# and lists (not by flow): free slots, flows to be settled, tags and limits of flows that ended and were not taken yet
-ROUTE, TAG, SERIAL, LIMIT, NEXT, PREVIOUS, PHASE, MARK, NEW_LIMIT, FROZEN, FREE_SLOT, SEED, DONE_TAG, DONE_LIMIT = (
-    range(14)
-)
-SLOW, PAUSED, DRAWN = range(14, 17)  # for TCP: in slow start; waits for its timer; numbers drawn
-DONE_SLOT = 17  # a list like done_tag: the slots of flows that ended
-# the pool that looks after the flow, or -1; and its place there: first child, next sibling, previous sibling or parent
-POOL, CHILD, SIBLING, ABOVE = range(18, 22)
-DONE_ORDER = 22  # a list like done_tag: places in these lists, by `in_order`
+# columns of `slot`: limit = the link that limits the flow, OWN (its own bound) or NONE (not yet settled); mark = stamp
+# of its last settling; new limit, whether it has its new rate, and how many of its links take part; the pool that looks
+# after it, or -1
+ROUTE, LIMIT, MARK, NEW_LIMIT, FROZEN, WATCHES, POOL, PHASE = range(8)
+# next and previous flow with the same limit; for TCP: in slow start; waits for its timer; numbers drawn
+TAG, SERIAL, NEXT, PREVIOUS, SLOW, PAUSED, DRAWN = range(8, 15)
+# its place in a pool: first child, next sibling, previous sibling or parent
+CHILD, SIBLING, ABOVE = range(15, 18)
+# and lists (not by flow): free slots; flows that ended and were not taken yet, their tags and limits, and their places
+# in these lists, by `in_order`
+FREE_SLOT, DONE_SLOT, DONE_TAG, DONE_LIMIT, DONE_ORDER = range(18, 23)
 SLOT_COLUMNS = 24
 OWN, NONE, POOLED = -1, -2, -3
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
+BLOCK = 32  # levels of links that stand together
 FEWEST_POOLED = 32  # flows that one link limits: fewer are not worth a pool
-# columns of `entry`: next and previous entry through the same link, or -1; the next that is being settled
-ENTRY_NEXT, ENTRY_PREVIOUS, OPEN_NEXT = range(3)
+# columns of `entry`: next and previous entry through the same link, or -1. While settling, by flow and from the first
+# on: links of its route that take part, by their places in the table of routes; and the next one at the same link
+ENTRY_NEXT, ENTRY_PREVIOUS, OPEN_NEXT, WATCHED = range(4)
 # columns of `link`: level = that of the flows limited here; top = no flow limited elsewhere has a higher one. While
 # settling: capacity that held and frozen flows leave; what one unit of level of the open flows takes, and the most that
 # it took; the level at which the link became saturated, or -1
@@ -53,42 +55,48 @@ CAPACITY, LOAD, LINK_LEVEL, TOP, LEFT_NOW, PER_LEVEL, LARGEST, SATURATED = range
 # of some link): its virtual time at `moved_s`; the lowest bound of its flows, as a level; the level up to which none of
 # its links is full
 POOL_PER, POOL_MOST, NOW, MOVED_S, LEAST_BOUND, SAFE = range(8, 14)
-QUEUED_AT = 14  # while settling: the lowest level at which the queue has the link, or infinity
 LINK_COLUMNS = 16
 # columns of `chain`: first entry through the link; first flow limited here, and how many; flows; changes of the load
-# since it was last counted. While settling: stamp; first entry being settled; open flows; held flows that the link
-# limits; whether its level was looked at since it changed; and a list (not by link) of the links touched
-FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LINK_MARK, SETTLED, OPEN, HELD, LOOKED_AT, TOUCHED = range(11)
-# the pool of flows that it limits; the pool that has flows here, or -1, and how many; the next and previous link where
-# the same pool has flows; settlings until a pool may begin again, and how many the last time
-LIMITS, POOL_HERE, POOL_COUNT, NEXT_LINK, PREVIOUS_LINK, REST, RESTS = range(11, 18)
+# since it was last counted; the pool of flows that it limits, and the pool that has flows here, or -1. While settling:
+# stamp; first entry being settled; open flows; held flows that the link limits, and whether it is to be looked at
+# whether it limits them still; whether its level was looked at since it changed; its place among the links that take
+# part; and a stamp, where it is passed over
+FIRST, LIMITED, LIMITED_COUNT, COUNT, CHANGES, LIMITS, POOL_HERE = range(7)
+LINK_MARK, SETTLED, OPEN, HELD, CHECK, LOOKED_AT, PLACE, PASSED_MARK = range(7, 15)
+# how many flows of a pool are here; the next and previous link where the same pool has flows; settlings until a pool
+# may begin again, and how many the last time; and the stamp from which on the link may be passed over
+POOL_COUNT, NEXT_LINK, PREVIOUS_LINK, REST, RESTS, PASSED_FROM = range(15, 21)
 # and of a pool: the link that limits it; its flow that stops first, and how many it has; its first link; another link
 # that all of its flows may cross, or -1; whether something else changed on its links; stamp of its last settling; and a
 # list of the pools to be settled
-LIMITED_BY, ROOT, SIZE, FIRST_LINK, RIVAL, LOOK, POOL_MARK, POOL_SEED = range(18, 26)
+LIMITED_BY, ROOT, SIZE, FIRST_LINK, RIVAL, LOOK, POOL_MARK, POOL_SEED = range(21, 29)
 CHAIN_COLUMNS = 32
-# what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws; fewest flows of a pool
+# what `state` holds; SHIFT: S = 2 ** SHIFT; congestion control (0: no TCP) and key of the draws; fewest flows of a
+# pool; flows settled less, many times, those settled again since a link was wrongly passed over
 HEAP_SIZE, STAMP, SEEDS, FREE_COUNT, SERIALS, DONE, FLOWS, SOLVES, WORK, SHIFT, CONTROL, KEY = range(12)
-POOL_SEEDS, FEWEST = 12, 13
+POOL_SEEDS, FEWEST, CREDIT = 12, 13, 14
+MOST_CREDIT = 100_000  # and that at first
+# and from there on the flows to be settled; and from its end the links that a settling touches, the last one first
+SEED = 16
 
 
 class Engine(NamedTuple):
     """Routes, links, flows and events."""
 
     route_start: Any  # int64 (R + 1,)
-    route_link: Any  # int64 (Z,)
+    route_link: Any  # uint32 (Z,)
     route_share: Any  # float64 (Z,): what a byte/s of the flow takes of the link
     route: Any  # float64 (R, ROUTE_COLUMNS)
     link: Any  # float64 (L, LINK_COLUMNS)
     chain: Any  # int32 (L, CHAIN_COLUMNS)
     flow: Any  # float64 (F, FLOW_COLUMNS)
     slot: Any  # int64 (F, SLOT_COLUMNS)
-    entry: Any  # int32 (F S, 3)
+    entry: Any  # int32 (F S, 4)
     heap_t: Any  # float64 (2 F,): events by time, then by
     heap_row: Any  # int64 (2 F, 3): order; which event; and (by event) its place in the heap, or -1
-    queue_t: Any  # float64 (F S + L,): touched links by the level at which something happens there
-    queue_i: Any  # int64 (F S + L,)
-    state: Any  # int64 (16,)
+    levels: Any  # float64: of the links that take part in a settling, by `lowest`
+    bits: Any  # int64: the same memory
+    state: Any  # int64 (16 + F + L,): numbers, and two lists
     clock: Any  # float64 (1,)
 
 
@@ -104,11 +112,13 @@ def make_engine(
     chain = _rows(links, CHAIN_COLUMNS, np.int32)
     chain[:, (FIRST, LIMITED, POOL_HERE, ROOT, FIRST_LINK, RIVAL)] = -1
     chain[:, LIMITS] = chain[:, LIMITED_BY] = np.arange(links)
-    state = np.zeros(16, np.int64)
-    state[STAMP], state[FREE_COUNT], state[SHIFT], state[FEWEST] = 1, flows, shift, FEWEST_POOLED
+    rooms = _rooms(flows, 1 << shift, links)
+    state = rooms["state"]
+    state[STAMP], state[FREE_COUNT], state[SHIFT] = 1, flows, shift
+    state[FEWEST], state[CREDIT] = FEWEST_POOLED, MOST_CREDIT
     return Engine(
-        route_start=route_start, route_link=route_link, route_share=route_share, route=route, link=link, chain=chain,
-        state=state, clock=np.zeros(1), **_rooms(flows, 1 << shift, links),
+        route_start=route_start, route_link=route_link.astype(np.uint32), route_share=route_share, route=route,
+        link=link, chain=chain, clock=np.zeros(1), **rooms,
     )  # fmt: skip
 
 
@@ -122,11 +132,13 @@ def _rows(rows: int, columns: int, dtype: type = np.float64) -> np.ndarray:
 
 def _rooms(flows: int, room: int, links: int) -> dict[str, np.ndarray]:
     """The arrays whose size is the room for flows."""
-    queue = flows * room + links
+    blocks = (links + BLOCK - 1) // BLOCK
+    levels = np.zeros(blocks * (BLOCK + 1))
     rooms: dict[str, np.ndarray] = {
         "flow": _rows(flows, FLOW_COLUMNS), "slot": _rows(flows, SLOT_COLUMNS, np.int64),
-        "entry": np.full((flows * room, 3), -1, np.int32), "heap_t": np.zeros(2 * flows),
-        "heap_row": np.full((2 * flows, 3), -1), "queue_t": np.zeros(queue), "queue_i": np.zeros(queue, np.int64),
+        "entry": np.full((flows * room, 4), -1, np.int32), "heap_t": np.zeros(2 * flows),
+        "heap_row": np.full((2 * flows, 3), -1), "levels": levels, "bits": levels.view(np.int64),
+        "state": np.zeros(SEED + flows + links, np.int64),
     }  # fmt: skip
     rooms["slot"][:, FREE_SLOT] = np.arange(flows - 1, -1, -1)
     rooms["slot"][:, POOL] = -1
@@ -141,14 +153,13 @@ def with_longer_routes(engine: Engine, links: int) -> Engine:
     rooms = _rooms(len(engine.flow), 1 << after, len(engine.link))
     row = np.arange(len(engine.entry))
     moved = (row >> before << after) | (row & ((1 << before) - 1))
-    links_to = engine.entry.copy()
-    links_to[links_to >= 0] = moved[links_to[links_to >= 0]]
-    rooms["entry"][moved] = links_to
-    for column in (FIRST, SETTLED):
-        held = engine.chain[:, column] >= 0
-        engine.chain[held, column] = moved[engine.chain[held, column]]
+    others = engine.entry[:, : ENTRY_PREVIOUS + 1].copy()
+    others[others >= 0] = moved[others[others >= 0]]
+    rooms["entry"][moved, : ENTRY_PREVIOUS + 1] = others
+    some = engine.chain[:, FIRST] >= 0
+    engine.chain[some, FIRST] = moved[engine.chain[some, FIRST]]
     engine.state[SHIFT] = after
-    return engine._replace(entry=rooms["entry"], queue_t=rooms["queue_t"], queue_i=rooms["queue_i"])
+    return engine._replace(entry=rooms["entry"])
 
 
 def with_more_routes(engine: Engine, table: Any) -> Engine:
@@ -156,7 +167,7 @@ def with_more_routes(engine: Engine, table: Any) -> Engine:
     longer = with_longer_routes(engine, int(np.diff(table.route_start).max(initial=1)))
     return longer._replace(
         route_start=np.concatenate((engine.route_start, engine.route_start[-1] + table.route_start[1:])),
-        route_link=np.concatenate((engine.route_link, table.route_link)),
+        route_link=np.concatenate((engine.route_link, table.route_link.astype(np.uint32))),
         route_share=np.concatenate((engine.route_share, table.route_share)),
         route=np.concatenate((engine.route, table.route)),
     )
@@ -173,10 +184,11 @@ def with_room(engine: Engine, flows: int) -> Engine:
     for name, room in rooms.items():
         old = getattr(engine, name)
         room[: len(old)] = old
+    rooms["state"][SEED + before :] = 0  # the lists' rooms, of which only the first is in use between settlings
     free = int(engine.state[FREE_COUNT])
     rooms["slot"][:more, FREE_SLOT] = first_free
     rooms["slot"][more : more + free, FREE_SLOT] = engine.slot[:free, FREE_SLOT]
-    engine.state[FREE_COUNT] += more
+    rooms["state"][FREE_COUNT] += more
     return engine._replace(**rooms)
 
 

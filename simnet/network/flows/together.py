@@ -15,7 +15,7 @@ import numpy as np
 from simnet.jit import inlined, kept
 from simnet.network.flows.events import schedule
 from simnet.network.flows.marks import limited_by, mark_flow, mark_limited, pool_load, touch, unlimit
-from simnet.network.flows.pools import leave_pool, move_to, plan_first, take_in, top_of
+from simnet.network.flows.pools import mark_all, move_to, plan_first, take_in, top_of
 from simnet.network.flows.state import (
     CAPACITY,
     CHANGES,
@@ -28,7 +28,6 @@ from simnet.network.flows.state import (
     LEAST_BOUND,
     LEFT,
     LEFT_NOW,
-    LEVEL,
     LIMIT,
     LIMITED,
     LIMITED_BY,
@@ -66,7 +65,6 @@ from simnet.network.flows.state import (
     SIZE,
     STAMP,
     TOP,
-    TOUCHED,
     WEIGHT,
 )  # fmt: skip
 
@@ -93,7 +91,7 @@ def _busiest_limit(slot, chain, state):
     """Of the links that limit marked flows or pools, the one that limits most; and how many."""
     link, most = NONE, 0
     for i in range(state[SEEDS]):
-        limit = slot[slot[i, SEED], LIMIT]
+        limit = slot[state[SEED + i], LIMIT]
         if limit >= 0 and limit != link:
             count = chain[limit, LIMITED_COUNT] + chain[chain[limit, LIMITS], SIZE]
             if count > most:
@@ -107,12 +105,12 @@ def _busiest_limit(slot, chain, state):
 
 
 @inlined
-def _put_first(route_start, route_link, slot, flows, before):
+def _put_first(route_start, route_link, slot, state, flows, before):
     """Put the marked flows that `before` limits, and the free ones that cross it, first; gives how many they are, and
     how many it limits."""
     members = of_it = 0
     for i in range(flows):
-        f = slot[i, SEED]
+        f = state[SEED + i]
         belongs = slot[f, LIMIT] == before
         if belongs:
             of_it += 1
@@ -121,16 +119,17 @@ def _put_first(route_start, route_link, slot, flows, before):
             for z in range(route_start[r], route_start[r + 1]):
                 belongs = belongs or route_link[z] == before
         if belongs:
-            slot[i, SEED] = slot[members, SEED]
-            slot[members, SEED] = f
+            state[SEED + i] = state[SEED + members]
+            state[SEED + members] = f
             members += 1
     return members, of_it
 
 
 @kept
-def _open(route_start, route_share, flow, slot, links, chain, entry, link, shift, pool, touched_count):
+def _open(route_start, route_share, flow, slot, links, chain, entry, state, link, pool, touched_count):
     """Touch a link: the flows of `pool` are open there, and nobody else yet."""
-    touch(route_start, route_share, flow, slot, links, chain, entry, link, shift, touched_count)
+    touch(route_start, route_share, flow, slot, links, chain, entry, link, state[SHIFT])
+    state[-1 - touched_count] = link
     if chain[link, POOL_HERE] == pool:
         links[link, LEFT_NOW] = links[link, CAPACITY] - links[link, LOAD]
         links[link, PER_LEVEL] = links[link, POOL_PER]
@@ -139,7 +138,7 @@ def _open(route_start, route_share, flow, slot, links, chain, entry, link, shift
 
 
 @inlined
-def _bounded(route_start, route_link, route_share, flow, slot, links, chain, before, flows):
+def _bounded(route_start, route_link, route_share, flow, slot, links, chain, state, before, flows):
     """The level that `before` gives, flows that are at their own bound below it being put last; gives too how many
     are not, and the highest bound met, as a level."""
     alone, highest = flows, 0.0
@@ -149,14 +148,14 @@ def _bounded(route_start, route_link, route_share, flow, slot, links, chain, bef
     while found:
         found, i = False, 0
         while i < alone:
-            f = slot[i, SEED]
+            f = state[SEED + i]
             own = flow[f, MOST] * flow[f, WEIGHT]
             if own >= level:
                 i += 1
                 continue
             found, highest = True, max(highest, own)
             alone -= 1
-            slot[i, SEED], slot[alone, SEED] = slot[alone, SEED], f
+            state[SEED + i], state[SEED + alone] = state[SEED + alone], f
             r = slot[f, ROUTE]
             for z in range(route_start[r], route_start[r + 1]):
                 link = route_link[z]
@@ -171,7 +170,7 @@ def _bounded(route_start, route_link, route_share, flow, slot, links, chain, bef
 
 @inlined
 def _look_at_links(
-    route_start, route_share, flow, slot, links, chain, entry, shift, pool, level, mark, touched_count, alone
+    route_start, route_share, flow, slot, links, chain, entry, state, pool, level, mark, touched_count, alone
 ):  # fmt: skip
     """Touch the other links of a pool that would have too much load at `level`, or that limit somebody; gives how many
     are touched. Where there are none, the pool knows up to which level that holds, if no flow is looked after alone.
@@ -184,7 +183,7 @@ def _look_at_links(
             if chain[link, LIMITED_COUNT] > 0 or can < level * (1 - SAME) * per:
                 chain[link, LINK_MARK], found = mark, True
                 touched_count = _open(
-                    route_start, route_share, flow, slot, links, chain, entry, link, shift, pool, touched_count
+                    route_start, route_share, flow, slot, links, chain, entry, state, link, pool, touched_count
                 )
             elif can < safe * per:
                 safe = can / per
@@ -202,7 +201,7 @@ def _highest_elsewhere(flow, slot, links, chain, entry, link, before, shift):
     while at >= 0:
         f = at >> shift
         if slot[f, POOL] < 0 and slot[f, LIMIT] != link and slot[f, LIMIT] != before:
-            top = max(top, flow[f, LEVEL])
+            top = max(top, flow[f, RATE] * flow[f, WEIGHT])
         at = entry[at, ENTRY_NEXT]
     links[link, TOP] = top
 
@@ -232,13 +231,13 @@ def at_one_link(
         return False
     pool = chain[before, LIMITS]
     pooled = chain[pool, SIZE]
-    flows, of_it = _put_first(route_start, route_link, slot, marked, before)
+    flows, of_it = _put_first(route_start, route_link, slot, state, marked, before)
     if of_it + pooled < most or (pooled > 0 and chain[pool, POOL_MARK] != state[STAMP]):
         return False
     mark = -state[STAMP]  # water-filling, if it is left to that, sees these links as untouched
     touched_count = 0
     for i in range(flows):
-        f = slot[i, SEED]
+        f = state[SEED + i]
         r = slot[f, ROUTE]
         rate, per = flow[f, RATE], 1.0 / flow[f, WEIGHT]
         for z in range(route_start[r], route_start[r + 1]):
@@ -246,7 +245,7 @@ def at_one_link(
             if chain[link, LINK_MARK] != mark:
                 chain[link, LINK_MARK] = mark
                 touched_count = _open(
-                    route_start, route_share, flow, slot, links, chain, entry, link, shift, pool, touched_count
+                    route_start, route_share, flow, slot, links, chain, entry, state, link, pool, touched_count
                 )
             links[link, LEFT_NOW] += route_share[z] * rate
             links[link, PER_LEVEL] += route_share[z] * per
@@ -258,10 +257,10 @@ def at_one_link(
             if link >= 0 and chain[link, POOL_HERE] == pool and chain[link, LINK_MARK] != mark:
                 chain[link, LINK_MARK] = mark
                 touched_count = _open(
-                    route_start, route_share, flow, slot, links, chain, entry, link, shift, pool, touched_count
+                    route_start, route_share, flow, slot, links, chain, entry, state, link, pool, touched_count
                 )
     level, alone, highest = _bounded(
-        route_start, route_link, route_share, flow, slot, links, chain, before, flows
+        route_start, route_link, route_share, flow, slot, links, chain, state, before, flows
     )  # fmt: skip
     if level < 0.0 or (pooled > 0 and links[pool, LEAST_BOUND] < level):
         return False
@@ -269,12 +268,12 @@ def at_one_link(
         chain[pool, LOOK] = look
         if look == 1 or level > links[pool, SAFE]:
             touched_count = _look_at_links(
-                route_start, route_share, flow, slot, links, chain, entry, shift, pool, level, mark, touched_count,
+                route_start, route_share, flow, slot, links, chain, entry, state, pool, level, mark, touched_count,
                 flows == 0,
             )  # fmt: skip
     limit = before
     for k in range(touched_count):
-        link = chain[k, TOUCHED]
+        link = state[-1 - k]
         too_much = links[link, LEFT_NOW] < level * (1 - SAME) * links[link, PER_LEVEL]
         nobody = chain[link, LIMITED_COUNT] + chain[chain[link, LIMITS], SIZE] == 0
         if too_much and nobody and chain[link, COUNT] >= MANY:
@@ -293,26 +292,25 @@ def at_one_link(
     if pooled > 0:
         move_to(links, chain, pool, t)
     for i in range(alone, flows):
-        f = slot[i, SEED]
+        f = state[SEED + i]
         unlimit(chain, slot, f)
         rate = flow[f, MOST]
-        slot[f, LIMIT], flow[f, LEVEL] = OWN, rate * flow[f, WEIGHT]
+        slot[f, LIMIT] = OWN
         if abs(rate - flow[f, RATE]) > 1e-14 * rate or flow[f, QUEUED] == np.inf:
             goes_at(flow, slot, heap_t, heap_row, state, f, rate, t)
     if limit != before:
         _swap(chain, before, limit)
     for i in range(alone):
-        f = slot[i, SEED]
+        f = state[SEED + i]
         if slot[f, LIMIT] == before:
             slot[f, LIMIT] = limit
         else:
             limited_by(chain, slot, f, limit)
-        flow[f, LEVEL] = level
         rate = min(level / flow[f, WEIGHT], flow[f, MOST])
         if abs(rate - flow[f, RATE]) > 1e-14 * rate or flow[f, QUEUED] == np.inf:
             goes_at(flow, slot, heap_t, heap_row, state, f, rate, t)
     for k in range(touched_count):
-        link = chain[k, TOUCHED]
+        link = state[-1 - k]
         per, others = links[link, PER_LEVEL], 0.0
         if chain[link, POOL_HERE] == pool:
             per -= links[link, POOL_PER]
@@ -355,22 +353,15 @@ def _mark_anew(
             pools += 1
     state[POOL_SEEDS] = pools
     for i in range(flows, marked):
-        mark_flow(slot, state, slot[i, SEED])
+        mark_flow(slot, state, state[SEED + i])
     for k in range(touched_count):
-        link = chain[k, TOUCHED]
+        link = state[-1 - k]
         if link == limit:
             continue
         mark_limited(chain, slot, state, link)
         load = links[link, LOAD] + pool_load(links, chain, link)
         nobody = chain[link, LIMITED_COUNT] + chain[chain[link, LIMITS], SIZE] == 0
         if load > links[link, CAPACITY] * (1 + SAME) and nobody:
-            at = chain[link, FIRST]
-            while at >= 0:
-                f = at >> state[SHIFT]
-                if slot[f, POOL] >= 0:
-                    leave_pool(
-                        route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state,
-                        f, t,
-                    )  # fmt: skip
-                mark_flow(slot, state, f)
-                at = entry[at, ENTRY_NEXT]
+            mark_all(
+                route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, link, t
+            )  # fmt: skip
