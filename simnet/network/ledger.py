@@ -15,7 +15,7 @@ import numpy as np
 
 from simnet.links import NO_BURSTS
 from simnet.network.fate import Fate, Size
-from simnet.network.flows.models import loss_events, lost_by
+from simnet.network.flows.models import along, loss_events, lost_by
 from simnet.network.network import EdgeSet, Network
 from simnet.payload import index_part, named_bytes, nominal_bits
 
@@ -85,9 +85,10 @@ class Ledger:
     ) -> None:  # fmt: skip
         """The same for M messages, by the number of their ways; whole numbers of bytes, as float64."""
         for row, amount_M, ways in ((2, header_M, forward), (4, back_M, backward)):
-            for w, total in enumerate(np.bincount(way_M, amount_M).tolist()):
-                if total:
-                    np.add.at(self._bytes[row], np.array(ways[w], np.int64), int(total))
+            totals = np.bincount(way_M, amount_M)
+            used = np.flatnonzero(totals)
+            hops, of = along([ways[w] for w in used.tolist()])
+            np.add.at(self._bytes[row], hops, totals[used].astype(np.int64)[of])
         there = np.array([len(way) for way in forward], np.int64)[way_M]
         back = np.array([len(way) for way in backward], np.int64)[way_M]
         total_M = header_M * there + back_M * back

@@ -69,8 +69,12 @@ class Ways:
             hops, ptr = edges.hops_H.tolist(), edges.hop_ptr.tolist()
             ways = [tuple(hops[a:b]) for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
             before = len(self.forward)
-            ends = zip(ways, edges.source.tolist(), edges.target.tolist(), strict=True)
-            found = self._of_edges[edges] = [self._number(way, source, target) for way, source, target in ends]
+            ends = list(zip(edges.source.tolist(), edges.target.tolist(), strict=True))
+            between = dict(zip(ends, ways, strict=True))
+            found = self._of_edges[edges] = [
+                self._number(way, source, target, between.get((target, source)))
+                for way, (source, target) in zip(ways, ends, strict=True)
+            ]
             if len(self.forward) > before:
                 self._learn()
         return found
@@ -97,15 +101,18 @@ class Ways:
         """The links of a way, and those that its acknowledgements take."""
         return np.array(self.forward[way], np.int64), np.array(self.backward[way], np.int64)
 
-    def _number(self, way: tuple[int, ...], source: int, target: int) -> int:
-        """The number of a way from one host to another, a new one where it has none."""
+    def _number(self, way: tuple[int, ...], source: int, target: int, back: tuple[int, ...] | None = None) -> int:
+        """The number of a way from one host to another, a new one where it has none; `back` is that back, if known."""
         network = self.book.network
         behind = network.with_ports(way, source, target)
         if behind not in self._numbers:
             self._numbers[behind] = len(self.forward)
-            back = network.path(target, source) if self.model.cross_traffic > 0 else []
+            if self.model.cross_traffic == 0:
+                back = ()
+            elif back is None:
+                back = tuple(network.path(target, source))
             self.forward.append(way)
-            self.backward.append(tuple(back))
+            self.backward.append(back)
             self.ends.append((behind, network.with_ports(back, target, source) if back else ()))
             if moving(network.changes, (*way, *back)):
                 self.moving[self._numbers[behind]] = []

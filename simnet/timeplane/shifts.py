@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from simnet.network.flows.links import Links
-from simnet.network.flows.models import Model, route_table
+from simnet.network.flows.models import Model, along, route_rows
 from simnet.network.flows.moves import set_capacity
 from simnet.network.flows.state import CAPACITY
 from simnet.network.flows.traces import Changes
@@ -66,6 +66,6 @@ def row_at(
         links.bandwidth[used], latency, links.fatpipe[used], loss, links.burst[used], links.queue_bytes[used],
         tuple(links.names[k] for k in used),
     )  # fmt: skip
-    ways = ([number[k] for k in there],), ([number[k] for k in back],)
-    row: np.ndarray = route_table(now, *ways, model, warm).route[0]
+    ways = along([[number[k] for k in there]]), along([[number[k] for k in back]])
+    row: np.ndarray = route_rows(now, ways, 1, model, warm)[0]
     return row

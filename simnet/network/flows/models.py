@@ -14,6 +14,7 @@ most `gamma` / (2 latency), and every link of the way back carries `cross_traffi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -64,60 +65,87 @@ def route_table(
 
     Links that do not share (`fatpipe`) bound each flow and take no part in the shares.
     """
-    bandwidth, latency = links.bandwidth, links.latency_s
-    starts, used, shares = [0], [], []
-    rows = np.zeros((len(forward), ROUTE_COLUMNS))
-    bandwidths, latencies, shared = bandwidth.tolist(), latency.tolist(), (~links.fatpipe).tolist()
-    lossy = bool(links.loss.any() or links.burst.any())
-    for r, (there, back) in enumerate(zip(forward, backward, strict=True)):
-        latency_s = added(latencies[k] for k in there)
-        taken: dict[int, float] = {}
-        for k in there:
-            taken[k] = taken.get(k, 0.0) + model.forward_share
-        if model.cross_traffic:
-            for k in back:
-                taken[k] = taken.get(k, 0.0) + model.cross_traffic
-        for k, share in taken.items():
-            if shared[k] and bandwidths[k] < np.inf:
-                used.append(k)
-                shares.append(share)
-        starts.append(len(used))
-        penalty = 1.0
-        if model.weight_s is not None and latency_s > 0.0:  # without latency the penalty is 1, as in SimGrid
-            penalty = latency_s + added(model.weight_s / bandwidths[k] for k in there)
-        most = min((bandwidths[k] for k in there if not shared[k]), default=np.inf)
-        if latency_s > 0.0:
-            most = min(most, model.gamma / (2 * latency_s))
-        rows[r, PENALTY], rows[r, BOUND] = penalty, most
-        rows[r, WAIT_S], rows[r, FACTOR] = model.latency_factor * latency_s, model.bandwidth_factor
-        if model.tcp:
-            _tcp_route(bandwidths, latencies, there, back, warm, rows[r])
-            if lossy:
-                rows[r, LOSS] = 1.0 - np.prod([1.0 - loss_events(links.loss[k], links.burst[k]) for k in there])
-            slowest = min(there, key=bandwidths.__getitem__, default=None)
-            rows[r, QUEUE] = np.inf if slowest is None else links.queue_bytes[slowest] / PACKET
-    return RouteTable(
-        bandwidth.astype(np.float64), np.array(starts), np.array(used, np.int64), np.array(shares, np.float64), rows
-    )
+    ways = along(forward), along(backward)
+    rows = route_rows(links, ways, len(forward), model, warm)
+    return RouteTable(links.bandwidth.astype(np.float64), *_shares(links, ways, len(forward), model), rows)
+
+
+Ragged = tuple[np.ndarray, np.ndarray]  # the links of all ways, int64 (Z,), and the way of each
+
+
+def along(ways: Sequence[Sequence[int]]) -> Ragged:
+    """The links of some ways, one way after another."""
+    links = np.fromiter(chain.from_iterable(ways), np.int64)
+    return links, np.repeat(np.arange(len(ways)), np.fromiter(map(len, ways), np.int64, len(ways)))
+
+
+def route_rows(links: Links, ways: tuple[Ragged, Ragged], routes: int, model: Model, warm: bool) -> np.ndarray:
+    """What the engine knows of each route besides its shares, float64 (R, ROUTE_COLUMNS)."""
+    (there, of), (back, back_of) = ways
+    bandwidth, latency = links.bandwidth[there], links.latency_s[there]
+    latency_s = _total(latency, of, routes)
+    rows = np.zeros((routes, ROUTE_COLUMNS))
+    rows[:, FACTOR], rows[:, WAIT_S] = model.bandwidth_factor, model.latency_factor * latency_s
+    late = latency_s > 0.0
+    rows[:, PENALTY] = 1.0
+    if model.weight_s is not None:  # without latency the penalty is 1, as in SimGrid
+        rows[late, PENALTY] = (latency_s + _total(model.weight_s / bandwidth, of, routes))[late]
+    alone = links.fatpipe[there]
+    rows[:, BOUND] = _least(bandwidth[alone], of[alone], routes)
+    rows[late, BOUND] = np.minimum(rows[late, BOUND], model.gamma / (2 * latency_s[late]))
+    if model.tcp:
+        # a packet is sent on by a link when it has come whole
+        one_way = _total(latency + PACKET / bandwidth, of, routes)
+        rtt = one_way + _total(links.latency_s[back] + ACK_PACKET / links.bandwidth[back], back_of, routes)
+        last = np.full(routes, np.inf)
+        last[of[bandwidth < np.inf]] = bandwidth[bandwidth < np.inf]  # of several, the last one stays
+        first_byte = one_way - PACKET / last
+        rows[:, WAIT_S], rows[:, RTT] = first_byte if warm else rtt + first_byte, rtt
+        slowest = _least(bandwidth, of, routes)
+        rows[:, BOTTLENECK], rows[:, QUEUE] = slowest * MSS / PACKET, np.inf
+        at = np.flatnonzero(bandwidth == slowest[of])[::-1]  # of several, the first one stays
+        rows[of[at], QUEUE] = links.queue_bytes[there[at]] / PACKET
+        if links.loss.any() or links.burst.any():
+            of_each = zip(links.loss[there].tolist(), links.burst[there].tolist(), strict=True)
+            passed = np.ones(routes)
+            np.multiply.at(passed, of, [1.0 - loss_events(loss, burst) for loss, burst in of_each])
+            rows[:, LOSS] = 1.0 - passed
+    return rows
+
+
+def _total(values: np.ndarray, of: np.ndarray, routes: int) -> np.ndarray:
+    """The sum of each route's values, from its first link on."""
+    return np.bincount(of, values, routes).astype(np.float64)
+
+
+def _least(values: np.ndarray, of: np.ndarray, routes: int) -> np.ndarray:
+    """The least value of each route, infinity where it has none."""
+    found = np.full(routes, np.inf)
+    np.minimum.at(found, of, values)
+    return found
+
+
+def _shares(
+    links: Links, ways: tuple[Ragged, Ragged], routes: int, model: Model
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a flow takes of the links that it shares, in the order in which it comes to them: where each route starts,
+    links, shares."""
+    (there, there_of), (back, back_of) = ways
+    link, of = np.concatenate((there, back)), np.concatenate((there_of, back_of))
+    share = np.repeat([model.forward_share, model.cross_traffic], [len(there), len(back)])
+    taken = (share > 0.0) & ~links.fatpipe[link] & (links.bandwidth[link] < np.inf)
+    link, of, share = link[taken], of[taken], share[taken]
+    # a link that comes more than once in a route is one, with all its shares
+    _, first, one = np.unique(of * len(links.bandwidth) + link, return_index=True, return_inverse=True)
+    order = np.lexsort((first, of[first]))
+    start = np.concatenate(([0], np.cumsum(np.bincount(of[first], minlength=routes))))
+    return start, link[first][order], _total(share, one, len(first))[order]
 
 
 def unlimited(table: RouteTable) -> np.ndarray:
     """Routes on which nothing limits the rate: no shared link, no bound; bool (R,)."""
     none: np.ndarray = np.isinf(table.route[:, BOUND]) & (np.diff(table.route_start) == 0)
     return none
-
-
-def _tcp_route(
-    bandwidth: list[float], latency: list[float], there: Sequence[int], back: Sequence[int], warm: bool, row: np.ndarray
-) -> None:
-    """What TCP knows of a route's times: a packet is sent on by a link when it has come whole."""
-    one_way = added(latency[k] + PACKET / bandwidth[k] for k in there)
-    rtt = one_way + added(latency[k] + ACK_PACKET / bandwidth[k] for k in back)
-    last = next((k for k in reversed(there) if bandwidth[k] < np.inf), None)
-    first_byte = one_way - (PACKET / bandwidth[last] if last is not None else 0.0)
-    row[WAIT_S] = first_byte if warm else rtt + first_byte
-    row[RTT] = rtt
-    row[BOTTLENECK] = min((bandwidth[k] for k in there), default=np.inf) * MSS / PACKET
 
 
 def loss_events(loss: float, burst: Sequence[float]) -> float:
