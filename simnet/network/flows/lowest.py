@@ -57,8 +57,8 @@ def lowest(bits, room, count):
         if true > low:
             bits[room + block] = true
             continue
-        at = BLOCK
+        at = none = np.int64(BLOCK)
         for i in range(np.uint64(BLOCK)):
-            at = min(at, np.int64(i) if bits[first + i] == low else BLOCK)
-        place = block * BLOCK + at
+            at = min(at, np.int64(i) if bits[first + i] == low else none)
+        place = int(block * BLOCK + at)
     return place
