@@ -53,10 +53,9 @@ def steps(draw: st.DrawFn, values: tuple[float, ...]) -> Steps:
 def changes(draw: st.DrawFn, network: dict[str, Any]) -> Changes:
     """What of a link changes: one thing at least."""
     again = network["policy"] == "retry"
-    in_turn = again and network.get("model", "independent") == "independent"  # left to the plain walker
     latency = draw(steps((0.0, 0.0013, 0.006, 0.011))) if draw(st.booleans()) else None
     losses = (0.0, 0.1, 0.3) if again else (0.0, 0.3, 0.9)
-    loss = draw(steps(losses)) if not in_turn and draw(st.booleans()) else None
+    loss = draw(steps(losses)) if draw(st.booleans()) else None
     made = draw(rates()) if draw(st.booleans()) or (latency is None and loss is None) else None
     return Changes(made, latency, loss)
 

@@ -271,11 +271,13 @@ def walk(
         s = arguments[p]
         if s < 0:
             return NEEDS_PLACE
+        if op != FINISH and active[s, i] and places.fates_s[s, i] <= now:
+            return NEEDS_FATES
         in_turn = False
         if timed is not None:
             in_turn = op != FINISH and active[s, i] and edges.varies[x_edges[s], 0] == 1
-            if in_turn:
-                take_turns(timed, places, edges, free, s, i, now, state[PATIENCE])
+            if in_turn and take_turns(timed, places, edges, free, s, i, now, state[PATIENCE]) >= places.fates_s[s, i]:
+                return NEEDS_FATES
         if away is not None and op != FINISH and known_s[0] < np.inf:  # all that this may set a time to must be known
             last_t = now + deadline_s[s] if deadline_s[s] < np.inf else now
             if active[s, i] and not state[SERIAL] and engine is None:
@@ -289,8 +291,6 @@ def walk(
                 clock[1] = last_t
                 return NEEDS_ABSENCES
         if op != FINISH:
-            if active[s, i] and places.fates_s[s, i] <= now:
-                return NEEDS_FATES
             places.turn[s, i] = state[STARTS]
             state[STARTS] += 1
         if op != FINISH and engine is not None:

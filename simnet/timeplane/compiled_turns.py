@@ -108,20 +108,22 @@ def latency_at(timed, w, t):
 @kept
 def take_turns(timed, places, edges, free, s, i, now, patience):
     """When host i's messages in the exchange at place s are through: `offset` becomes the time of each arrival, -1 of
-    one that never gets over, behind which nothing is known; `busy` when each port is free again.
+    one that never gets over, behind which nothing is known; `busy` when each port is free again. Gives the latest turn.
     """
-    k = places.edges[s]
+    k, latest = places.edges[s], now
     for q in range(edges.host_ports[k, i], edges.host_ports[k, i + 1]):
         end = max(now, free[edges.port[k, q]])
         for m in range(edges.port_messages[k, q], edges.port_messages[k, q + 1]):
             e, w, t = edges.edge[k, m], edges.way[k, m], end
             places.began[s, e] = t
+            latest = max(latest, t)
             size, sent = places.size[s], places.sent[s, e]
             begun = passed_at(timed, w, t, sent - size, patience) if sent > size else t
             end = passed_at(timed, w, begun, size, patience) if begun >= 0.0 else -1.0
             if end < 0.0:
                 places.offset[s, e] = -1.0
-                return
+                return latest
             places.offset[s, e] = end + latency_at(timed, w, t) * (2 * places.attempts[s, e] - 1)
             places.own[s, e] = end - begun
         places.busy[s, edges.rank[k, q]] = end
+    return latest
