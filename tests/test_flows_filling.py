@@ -33,7 +33,11 @@ def test_a_link_that_was_passed_over_limits_whom_it_has_to(credit: int) -> None:
     assert (engine.chain[B, PASSED_FROM] > 0) == (credit > 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3 * BLOCK), st.floats(0, 10) | st.just(np.inf)), min_size=1, max_size=300))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3 * BLOCK), st.integers(0, 30).map(float) | st.just(np.inf)), min_size=1, max_size=300
+    )
+)
 def test_the_lowest_level_is_the_first_of_the_least(changes: list[tuple[int, float]]) -> None:
     room = 4 * BLOCK
     levels = np.zeros(room + 4)  # as dirty as a settling leaves it

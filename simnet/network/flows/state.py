@@ -42,7 +42,7 @@ FREE_SLOT, DONE_SLOT, DONE_TAG, DONE_LIMIT, DONE_ORDER = range(18, 23)
 SLOT_COLUMNS = 24
 OWN, NONE, POOLED = -1, -2, -3
 FREE, WAITING, FLOWING = 0, 1, 2  # phases
-BLOCK = 32  # levels of links that stand together
+BLOCK = 64  # levels of links that stand together: a power of two
 FEWEST_POOLED = 32  # flows that one link limits: fewer are not worth a pool
 # columns of `entry`: next and previous entry through the same link, or -1. While settling, by flow and from the first
 # on: links of its route that take part, by their places in the table of routes; and the next one at the same link
