@@ -10,6 +10,7 @@ from simnet.network.flows.case import Transfers
 from simnet.network.flows.links import Links
 from simnet.network.flows.models import MODELS, Model, RouteTable, route_table
 from simnet.network.flows.moves import add, advance, in_order, next_time, set_capacity, taken
+from simnet.network.flows.solve import LAST_STAMP
 from simnet.network.flows.state import (
     CONTROL,
     DONE_S,
@@ -151,3 +152,20 @@ def test_ended_flows_are_listed_by_their_tags(count: int) -> None:
     slot[:count, DONE_TAG] = tags
     in_order(slot, count)
     np.testing.assert_array_equal(slot[:count, state.DONE_ORDER], np.argsort(tags))
+
+
+def test_stamps_that_begin_anew_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    table, flows, route = two_sides(rng, 12, 6 * MANY, MODELS["lv08"], 2.0)
+    before = run_transfers(table, route, flows).finish_s
+    made = transfers.make_engine
+    engines: list[Engine] = []
+
+    def late(*given: np.ndarray, **more: int) -> Engine:
+        engines.append(made(*given, **more))
+        engines[-1].state[state.STAMP] = LAST_STAMP - 20
+        return engines[-1]
+
+    monkeypatch.setattr(transfers, "make_engine", late)
+    np.testing.assert_array_equal(run_transfers(table, route, flows).finish_s, before)
+    assert 0 < engines[0].state[state.STAMP] < LAST_STAMP - 20

@@ -19,11 +19,14 @@ from simnet.network.flows.state import (
     CHANGES,
     CREDIT,
     FLOWING,
+    LINK_MARK,
     LOAD,
     MARK,
     MOST_CREDIT,
     PASSED_FROM,
+    PASSED_MARK,
     PHASE,
+    POOL_MARK,
     POOL_SEEDS,
     SEED,
     SEEDS,
@@ -37,6 +40,7 @@ from simnet.network.flows.together import MANY, SAME, at_one_link
 TURNS = 4  # for as many links, one after another; the rest is left to water-filling
 PASSES = 3  # of water-filling with links passed over; then all links take part
 WATCH = 300  # settlings for which a link that was wrongly passed over takes part
+LAST_STAMP = 1 << 30  # they are kept in 32 bits
 DEAR = 32  # a flow settled again for that reason counts as so many
 
 
@@ -55,6 +59,16 @@ def _mark_overloaded(
             mark_all(
                 route_start, route_link, route_share, flow, slot, links, chain, entry, heap_t, heap_row, state, link, t
             )  # fmt: skip
+
+
+@kept
+def _begin_stamps_anew(chain, slot, state):
+    """Nothing bears a stamp, and the next is 1."""
+    state[STAMP] = 1
+    for link in range(len(chain)):
+        chain[link, LINK_MARK] = chain[link, PASSED_MARK] = chain[link, PASSED_FROM] = chain[link, POOL_MARK] = 0
+    for f in range(len(slot)):
+        slot[f, MARK] = 0
 
 
 @kept
@@ -104,3 +118,5 @@ def settle(
         state[SOLVES] += 1
     state[SEEDS] = state[POOL_SEEDS] = 0
     state[STAMP] += 1
+    if state[STAMP] > LAST_STAMP:
+        _begin_stamps_anew(chain, slot, state)
