@@ -168,6 +168,25 @@ def test_tcp_draws_of_messages_do_not_depend_on_traffic_elsewhere() -> None:
     assert made[1].links["background_bytes"].sum() > 1_000
 
 
+@pytest.mark.parametrize("tier", ["events", "compiled"])
+def test_what_tcp_sends_again_crosses_the_links_up_to_the_loss(tier: str) -> None:
+    """Where the first link alone loses, the one behind carries each byte once, whatever was sent again."""
+    graph = nx.path_graph(3)
+    flows = [{"from": 0, "to": 2, "size": 20_000, "at": [0, 0.3, 0.6]}]
+
+    def carried(lossy: tuple[int, int]) -> dict[tuple[int, int], int]:
+        network = {"graph": graph.copy(), "model": "tcp", "placement": {"given": [0, 1]}}
+        network["graph"].edges[lossy]["loss"] = 0.2
+        record = go(scenario(flows, topology="path", rounds=200, network=network), tier)
+        assert record.summary["background_flows"] == 3
+        ends = zip(record.links["source"].tolist(), record.links["target"].tolist(), strict=True)
+        return dict(zip(ends, record.links["background_bytes"].tolist(), strict=True))
+
+    early, late = carried((0, 1)), carried((1, 2))
+    assert early[0, 1] > early[1, 2] > 3 * 20_000
+    assert late[0, 1] == late[1, 2] > early[1, 2]
+
+
 def test_hosts_without_a_node_may_send() -> None:
     network = {"graph": nx.path_graph(4), "placement": {"given": [1, 2]}}
     record = go(scenario([{"from": 0, "to": 3, "size": 1000, "at": [0]}], topology="path", network=network))

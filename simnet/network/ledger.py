@@ -102,15 +102,18 @@ class Ledger:
 
     def _send_again(self, way: Sequence[int], again_M: np.ndarray) -> np.ndarray:
         """Enter what M messages sent again over a way, and lost; gives its bytes on all links, int64 (M,)."""
-        if not len(way):
-            return np.zeros(len(again_M), np.int64)
-        by = np.floor(again_M[:, None] * self._lost_by(way) + 0.5).astype(np.int64)  # lost by the end of each link
-        entering = again_M.astype(np.int64)[:, None] - np.hstack((np.zeros((len(by), 1), np.int64), by[:, :-1]))
-        hops = np.array(way, np.int64)
+        hops, entering, lost = self._sent_again(way, again_M)
         np.add.at(self._bytes[3], hops, entering.sum(0))
-        np.add.at(self._lost_bytes, hops, np.diff(by, prepend=0).sum(0))
+        np.add.at(self._lost_bytes, hops, lost.sum(0))
         total: np.ndarray = entering.sum(1)
         return total
+
+    def _sent_again(self, way: Sequence[int], again_M: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of what M messages sent again over a way, and lost: its links, int64 (H,), and what enters and what is lost
+        on each of them, int64 (M, H)."""
+        by = np.floor(again_M[:, None] * self._lost_by(way) + 0.5).astype(np.int64)  # lost by the end of each link
+        before = np.hstack((np.zeros((len(by), 1), np.int64), by))[:, :-1]
+        return np.array(way, np.int64), again_M.astype(np.int64)[:, None] - before, by - before
 
     def _lost_by(self, way: Sequence[int]) -> np.ndarray:
         """See `models.lost_by`; of a loss that changes with time the mean of its values counts."""
@@ -128,6 +131,11 @@ class Ledger:
         """Enter `amount` bytes of background traffic on each of `hops`: they belong to no message and no round."""
         np.add.at(self._background, hops, amount)
         self.background_flows += flows
+
+    def add_background_again(self, way: Sequence[int], amount: int) -> None:
+        """Enter `amount` bytes that background traffic lost on a way and sent again: on the links up to each loss."""
+        hops, entering, _ = self._sent_again(way, np.array([amount]))
+        np.add.at(self._background, hops, entering[0])
 
     def add_counts(self, edges: EdgeSet, payload: int, count_E: np.ndarray) -> None:
         """Enter `count_E` lossless messages of `payload` bytes (headers apart) on each edge; they belong to no round

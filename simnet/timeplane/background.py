@@ -62,4 +62,5 @@ class Background:
         """A flow has arrived; `lost` of its packets were sent again."""
         way = self._way_of.pop(tag)
         if lost:
-            self.walker.account.ledger.add_background(self.flows.links_there_and_back(way)[0], round(lost * PACKET), 0)
+            there, _ = self.flows.links_there_and_back(way)
+            self.walker.account.ledger.add_background_again(there.tolist(), round(lost * PACKET))

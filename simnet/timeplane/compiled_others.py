@@ -85,4 +85,4 @@ class OthersAhead:
     def enter_again(self, ledger: Ledger, way: np.ndarray, lost: np.ndarray) -> None:
         """Enter packets that flows of these ways sent again."""
         for w, packets in zip(way.tolist(), lost.tolist(), strict=True):
-            ledger.add_background(np.array(self.ways.forward[w], np.int64), round(packets * PACKET), 0)
+            ledger.add_background_again(self.ways.forward[w], round(packets * PACKET))
