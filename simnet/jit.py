@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,36 @@ try:
     COMPILED = find_spec("numba") is not None
 except ValueError:  # a stand-in in sys.modules that has no spec
     COMPILED = False
+
+
+SLOW = {"walk", "settle"}  # loops that take most of a minute to compile, where nothing is kept on disk
+_listeners: list[Callable[[], None]] = []
+
+
+@contextmanager
+def compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` whenever one of the slow loops begins to be compiled, rather than loaded from disk."""
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+@cache
+def _listen() -> None:
+    from numba.core import event
+
+    class Compiling(event.Listener):
+        def on_start(self, event: Any) -> None:
+            if event.data["dispatcher"].__name__ in SLOW:
+                for tell in tuple(_listeners):
+                    tell()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Compiling())
 
 
 def kept(function: Callable[..., Any]) -> Any:
@@ -44,6 +75,7 @@ def _compiled(function: Callable[..., Any], **more: bool) -> Any:
     """
     from numba import njit
 
+    _listen()
     options: dict[str, Any] = {"_nrt": False, **more}
     return njit(**options)(function)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from simnet.jit import compiling
 from simnet.units import human
 
 NARROW = 110  # columns of a terminal
 EVERY_S = 10.0  # host seconds between two plain lines
+COMPILING = "compiling its loops for this machine; that takes up to a minute, once"
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -21,7 +23,8 @@ def shown(title: str, stream: TextIO | None = None) -> Iterator[Progress]:
     """A function that takes progress events: `round, rounds, sim_time_s, wire_bytes, messages`, maybe `objective`."""
     out = stream if stream is not None else sys.stderr
     if not out.isatty():
-        yield _plain_lines(title, out)
+        with compiling(_once(lambda: print(f"{title}: {COMPILING}", file=out, flush=True))):
+            yield _plain_lines(title, out)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -45,7 +48,13 @@ def shown(title: str, stream: TextIO | None = None) -> Iterator[Progress]:
             state = text(event, time.perf_counter() - started, brief=narrow)
             bar.update(task, completed=event["round"], total=event["rounds"], state=state)
 
-        yield tell
+        with compiling(lambda: bar.update(task, state="compiling, once" if narrow else COMPILING)):
+            yield tell
+
+
+def _once(do: Callable[[], None]) -> Callable[[], None]:
+    left = [do]
+    return lambda: left.pop()() if left else None
 
 
 def text(event: dict[str, Any], host_s: float, brief: bool = False) -> str:
